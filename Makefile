@@ -1,0 +1,55 @@
+# make demo   the relay's main job, against the sandbox         (ONCE=1: play it once and exit)
+# make test   lint, types, import rules, all tests
+# make bench  measurements against peers
+# make setup  .venv with everything
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test bench lint requirements clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Install one, then run: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
+
+# Two stamps, so that the demo does not wait for the tools of the tests.
+$(VENV)/.sandbox: requirements/sandbox.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sandbox.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.sandbox
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(VENV)/.dev
+	@echo "Ready: $(VENV) has the relay, the sandbox and the tools of the tests."
+
+demo: $(VENV)/.sandbox
+	@exec $(BIN)/python -m sandbox.demo $(if $(ONCE),--once)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev lint
+	tests/system_packages.sh
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+# Pins from pyproject.toml. No index address goes into the files.
+requirements: $(VENV)/.dev
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml -o requirements/relay.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox -c requirements/relay.txt -o requirements/sandbox.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox --group dev --group bench -c requirements/sandbox.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
