@@ -2,6 +2,7 @@
 
 RelayError
  ├── SettingsError        the settings cannot be used: all problems at once (exit 2)
+ ├── ListenError          an address cannot be listened on
  ├── CertificateError     a certificate and key that must not be served
  ├── VaultError           the vault cannot be read or written
  ├── TokenError           no access token for a mailbox
@@ -26,6 +27,10 @@ class SettingsError(RelayError):
         super().__init__("\n".join(self.problems))
 
 
+class ListenError(RelayError):
+    """An address cannot be listened on: taken, forbidden, not ours."""
+
+
 class CertificateError(RelayError):
     """A certificate and key that must not be served: unreadable, not a pair, not PEM."""
 
@@ -39,14 +44,18 @@ class TokenError(RelayError):
 
     `sentence` says what is wrong, `action` what to do, `code` is Microsoft's AADSTS code or "" - shown to
     people, never used to decide anything (Microsoft says the codes may change). `temporary` is True when
-    trying again later may help without a person doing anything.
+    trying again later may help without a person doing anything; `retry_after` is how many seconds Microsoft
+    asked us to wait before that, or 0.
     """
 
-    def __init__(self, sentence: str, *, action: str = "", code: str = "", temporary: bool) -> None:
+    def __init__(
+        self, sentence: str, *, action: str = "", code: str = "", temporary: bool, retry_after: float = 0.0
+    ) -> None:
         self.sentence = sentence
         self.action = action
         self.code = code
         self.temporary = temporary
+        self.retry_after = retry_after
         super().__init__(" ".join(part for part in (sentence, action, f"({code})" if code else "") if part))
 
 

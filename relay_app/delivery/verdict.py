@@ -21,12 +21,27 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one delivery went, in seconds. Zero for what was not needed."""
+
+    queue: float = 0.0
+    """Waiting for one of the mailbox's connections."""
+    token: float = 0.0
+    """Getting an access token."""
+    connect: float = 0.0
+    """TCP, TLS, EHLO and AUTH."""
+    upstream: float = 0.0
+    """The mail transaction, from MAIL to the final reply."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The outcome of one attempt, with the reason in plain words.
 
     `reply` is what the upstream said; when it said nothing (no connection, no token) it is ours, and
     `upstream` is False. `sentence` says why, `action` what to do; both are "" when there is nothing to add.
     `recipients` has the replies of the recipients that the upstream refused or deferred one by one.
+    `key` names the reason, the same for all time: for the log and for docs/errors.md; "" when accepted.
     """
 
     outcome: Outcome
@@ -35,3 +50,5 @@ class Verdict:
     action: str = ""
     upstream: bool = True
     recipients: Mapping[str, Reply] = field(default_factory=dict)
+    key: str = ""
+    timings: Timings = Timings()

@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Self
 
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:[ \t]+|$)")
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[ \t]+|\Z)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _MAX_TEXT = 480  # RFC 5321 4.5.3.1.5: a reply line is at most 512 octets, code and CRLF included
 
@@ -46,9 +47,15 @@ class Reply:
         return self.code >= 500
 
     def wire(self) -> bytes:
-        """The octets to send. Anything but printable ASCII becomes "?", so that no text can forge a reply."""
+        """The octets to send. Anything but printable ASCII becomes "?", so that no text can forge a reply.
+
+        A line that is too long goes on in the next one: the end of a sentence is often what to do.
+        """
         prefix = f"{self.enhanced} " if self.enhanced else ""
-        lines = [_UNPRINTABLE.sub("?", line)[:_MAX_TEXT] for line in self.text.split("\n")]
+        lines: list[str] = []
+        for line in self.text.split("\n"):
+            printable = _UNPRINTABLE.sub("?", line)
+            lines += [printable] if len(printable) <= _MAX_TEXT else wrap(printable, _MAX_TEXT) or [""]
         out = [f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1]]
         out.append(f"{self.code} {prefix}{lines[-1]}\r\n")
         return "".join(out).encode("ascii")

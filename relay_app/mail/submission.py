@@ -1,6 +1,6 @@
 """One message as a device handed it in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -29,9 +29,9 @@ class Submission:
     device: str
     mailbox: str
     envelope: Envelope
-    header: bytes
+    header: bytes = field(repr=False)
     """All header fields, up to but without the empty line that ends them."""
-    body: bytes | bytearray | memoryview
+    body: bytes | bytearray | memoryview = field(repr=False)
     """What follows the header: the empty line and the body. Empty if the message is all header."""
     client: str
     """The client's real address, for the log."""

@@ -1,0 +1,108 @@
+"""The commands. What they need is imported when they run: `health` runs twice a minute."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+import click
+
+from relay_app.errors import RelayError, SettingsError
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters that nobody confuses: 5 bits each
+_LENGTH = 20
+_CANNOT_START = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="smtp-relay", prog_name="smtp-relay")
+def main() -> None:
+    """An SMTP relay that hands mail to Outlook with OAuth 2.0."""
+
+
+@main.command()
+@click.option("--verbose", is_flag=True, help="Log each connection too.")
+def serve(verbose: bool) -> None:
+    """Run the relay. SIGTERM stops it, SIGHUP reloads certificates and RELAY_CONFIG."""
+    import asyncio
+
+    from relay_app import log, settings
+
+    log.configure(verbose=verbose)
+    with _explained("start"):
+        from relay_app.app import App
+
+        app = App(settings.load(os.environ), lambda: settings.load(os.environ))
+        asyncio.run(app.run())
+
+
+@main.command()
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the answer.")
+def health(timeout: float) -> None:
+    """Say EHLO to the running relay. Exit status 0: it answers; 1: it does not."""
+    from relay_app import settings
+    from relay_app.ops.health import greet
+
+    with _explained("check the relay"):
+        configured = settings.load(os.environ)
+    try:
+        click.echo(greet(configured, timeout))
+    except (OSError, RelayError) as error:
+        click.echo(f"The relay does not answer: {error}", err=True)
+        sys.exit(1)
+
+
+@main.group()
+def device() -> None:
+    """Clients that submit mail."""
+
+
+@device.command()
+@click.option("--stdin", is_flag=True, help="Hash the password on standard input instead of making one.")
+def password(stdin: bool) -> None:
+    """Make a device password and its hash, for RELAY_PASSWORD_HASH or password_hash in RELAY_CONFIG."""
+    from relay_app.settings import HASHER
+
+    if stdin:
+        chosen = sys.stdin.readline().rstrip("\r\n")
+        if not chosen:
+            raise click.UsageError("Nothing came on standard input.")
+    else:
+        chosen = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+        click.echo(f"Password: {chosen}")
+    click.echo(f"Hash:     {HASHER.hash(chosen)}")
+
+
+@main.command()
+@click.argument("mailbox", required=False)
+@click.option(
+    "--refresh-token",
+    "file",
+    type=click.File("r"),
+    required=True,
+    help="A file with a refresh token for the mailbox and this app registration; - for standard input.",
+)
+def login(mailbox: str | None, file: TextIO) -> None:
+    """Give a mailbox its sign-in. It goes into the vault; a running relay takes it from there."""
+    from relay_app import log, settings
+    from relay_app.app import redeem
+
+    log.configure()
+    with _explained("sign in"):
+        token = redeem(settings.load(os.environ), mailbox, file.read().strip())
+        click.echo(f"Signed in as {token.user}. The relay can send.")
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn our errors into plain text on standard error and exit status 2."""
+    try:
+        yield
+    except RelayError as error:
+        problems = error.problems if isinstance(error, SettingsError) else (str(error),)
+        click.echo(f"smtp-relay cannot {what}:", err=True)
+        for problem in problems:
+            click.echo(f"  - {problem}", err=True)
+        sys.exit(_CANNOT_START)

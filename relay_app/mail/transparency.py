@@ -1,0 +1,61 @@
+"""Transparency: line endings and dot-stuffing, so that only CRLF.CRLF ends a message (RFC 5321 4.5.2)."""
+
+from collections.abc import Iterable, Iterator
+
+from relay_app.errors import SmtpRefusal
+
+
+def check_line_endings(content: bytes | bytearray) -> None:
+    """Refuse a bare CR or LF (RFC 5321 2.3.8).
+
+    A server that reads one as a line ending can be fed a second message in the first (SMTP smuggling).
+    Counting runs at C speed and copies nothing.
+
+    Raises:
+        SmtpRefusal: 550 5.6.0.
+    """
+    lines = content.count(b"\r\n")
+    if content.count(b"\n") != lines:
+        found = "LF without CR"
+    elif content.count(b"\r") != lines:
+        found = "CR without LF"
+    else:
+        return
+    advice = "Every line must end with CR LF (RFC 5321 2.3.8); check the sending program."
+    raise SmtpRefusal(550, "5.6.0", f"The message has a bare line ending ({found}). {advice}")
+
+
+def unstuff(content: bytearray) -> bytearray:
+    """Take the doubled dots out of what came between DATA's 354 and the final dot.
+
+    `content` has CRLF line endings. It is changed in place and returned if no line but the first begins with
+    a dot (nothing is copied then); otherwise a new bytearray is returned.
+    """
+    if content.startswith(b"."):
+        del content[0]  # constant time: a bytearray only moves its start
+    if b"\r\n." in content:
+        return content.replace(b"\r\n.", b"\r\n")
+    return content
+
+
+def stuffed(parts: Iterable[bytes | bytearray | memoryview], chunk: int = 65536) -> Iterator[bytes]:
+    """Yield the message that `parts` are, dot-stuffed and ending in CRLF, without the line of the final dot.
+
+    No more than `chunk` octets of it are copied at a time.
+    """
+    last = b"\r\n"  # the last two octets so far: a message begins at the start of a line
+    for part in parts:
+        view = memoryview(part)
+        for start in range(0, len(view), chunk):
+            piece = bytes(view[start : start + chunk])
+            # Only what the end of the last piece began needs care; the rest is one replace().
+            began = last
+            last = (last + piece[-2:])[-2:]
+            if began == b"\r\n" and piece.startswith(b"."):
+                yield b"."
+            elif began.endswith(b"\r") and piece.startswith(b"\n."):
+                yield b"\n."
+                piece = piece[1:]
+            yield piece.replace(b"\r\n.", b"\r\n..")
+    if last != b"\r\n":
+        yield b"\r\n"

@@ -1,0 +1,101 @@
+"""Everything there is in the sandbox: one tenant, its apps and accounts, and the rules of the place."""
+
+import uuid
+from dataclasses import dataclass, field
+
+from sandbox.accounts import CONSUMER_TENANT, Account
+from sandbox.apps import App, Secret
+from sandbox.certificates import Certificates
+from sandbox.clock import Clock
+from sandbox.faults import FaultBook
+from sandbox.grants import Grants
+from sandbox.journal import Journal
+from sandbox.limits import Limits
+from sandbox.tokens import TokenMint
+from sandbox.usage import Usage
+
+TENANT_DOMAIN = "example.org"
+PERSONAL = "me@outlook.com"
+WORK = "office@example.org"
+SHARED_ENDPOINTS = frozenset({"common", "organizations", "consumers"})
+
+
+@dataclass(slots=True)
+class EntraCounts:
+    """What Entra was asked."""
+
+    token_requests: int = 0
+    tokens_granted: int = 0
+    by_grant: dict[str, int] = field(default_factory=dict)
+    discovery_requests: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+
+
+class World:
+    """State shared by Entra, Outlook and the control API. Lives in one event loop."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self.certificates = certificates
+        self.clock = Clock()
+        self.limits = Limits()
+        self.smtp_faults = FaultBook()
+        self.entra_faults = FaultBook()
+        self.entra_counts = EntraCounts()
+        self.tenant = str(uuid.uuid4())
+        self.mint = TokenMint(self.clock)
+        self.grants = Grants(self.clock, self.limits)
+        self.journal = Journal(self.limits)
+        self.usage = Usage(self.clock, self.limits)
+        self.accounts: dict[str, Account] = {}
+        self.apps: dict[str, App] = {}
+        self._furnish()
+
+    def _furnish(self) -> None:
+        """The default world: one app of each kind, one account of each kind."""
+        self.add_account(Account(PERSONAL, CONSUMER_TENANT, personal=True, aliases=("me.alias@outlook.com",)))
+        self.add_account(Account(WORK, self.tenant, personal=False, aliases=("sales@example.org",)))
+        self.confidential_app = App(
+            name="Relay (confidential)",
+            tenant=self.tenant,
+            secrets=[Secret()],
+            roles=frozenset({"SMTP.SendAsApp"}),
+            mailboxes=(WORK,),
+        )
+        self.public_app = App(name="Relay (public)", tenant=self.tenant)
+        self.add_app(self.confidential_app)
+        self.add_app(self.public_app)
+
+    def add_account(self, account: Account) -> None:
+        self.accounts[account.address.casefold()] = account
+
+    def account(self, address: str) -> Account:
+        """Raises KeyError: there is no such account (an alias is none)."""
+        try:
+            return self.accounts[address.casefold()]
+        except KeyError:
+            raise KeyError(f"There is no account {address}.") from None
+
+    def add_app(self, app: App) -> None:
+        self.apps[app.client_id] = app
+
+    def app(self, client_id: str) -> App:
+        """Raises KeyError: there is no such app."""
+        try:
+            return self.apps[client_id]
+        except KeyError:
+            raise KeyError(f"There is no app {client_id}.") from None
+
+    def knows_tenant(self, tenant: str) -> bool:
+        known = SHARED_ENDPOINTS | {self.tenant, CONSUMER_TENANT, TENANT_DOMAIN}
+        return tenant.casefold() in known
+
+    def reset(self) -> None:
+        """Forget what happened and what was ordered. Accounts, apps, sign-ins and open connections stay."""
+        self.clock.reset()
+        self.limits.reset()
+        self.smtp_faults.clear()
+        self.entra_faults.clear()
+        self.entra_counts = EntraCounts(in_flight=self.entra_counts.in_flight)
+        self.journal.reset()
+        self.usage.reset()

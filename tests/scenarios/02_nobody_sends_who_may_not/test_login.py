@@ -1,0 +1,85 @@
+"""No mail without the right password, and no password without TLS."""
+
+import smtplib
+from dataclasses import replace
+
+import pytest
+from harness import programs
+from harness.clients import CLIENTS, SECONDS, connected
+from harness.letters import letter
+from harness.planted import Planted
+from harness.relay import Relay
+from sandbox.client import Control
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_wrong_password_is_refused(relay: Relay, sandbox: Control, planted: Planted, client: str) -> None:
+    account = replace(relay.account, password=planted.make("wrong password"))
+
+    sent = CLIENTS[client](account, letter(planted, account.user), "PLAIN")
+
+    assert sent.status != 0
+    assert sent.replied(r"535[ -]5\.7\.8 "), sent.transcript
+    assert sandbox.messages() == []
+    [event] = relay.wait_for_event("login_refused")
+    assert event["client"] == "127.0.0.1"
+
+
+def test_an_unknown_user_hears_the_same(relay: Relay, planted: Planted) -> None:
+    replies = []
+    for user in (relay.account.user, "nobody@example.org"):
+        with connected(relay.account) as client:
+            with pytest.raises(smtplib.SMTPAuthenticationError) as refusal:
+                client.login(user, planted.make("wrong password"))
+            replies.append((refusal.value.smtp_code, refusal.value.smtp_error))
+    assert replies[0] == replies[1]
+
+
+def test_no_password_before_tls(relay: Relay, sandbox: Control, planted: Planted) -> None:
+    account = relay.account
+    with smtplib.SMTP(account.host, account.port, timeout=SECONDS) as client:
+        client.ehlo()
+        assert not client.has_extn("auth")
+        assert client.docmd("AUTH", "PLAIN")[0] == 530
+        assert client.docmd("AUTH", "LOGIN")[0] == 530
+        assert client.docmd("MAIL", f"FROM:<{account.user}>")[0] == 530
+    assert sandbox.messages() == []
+
+
+def test_no_mail_before_login(relay: Relay, sandbox: Control) -> None:
+    account = relay.account
+    with connected(account) as client:
+        assert client.docmd("MAIL", f"FROM:<{account.user}>")[0] == 530
+        assert client.docmd("RCPT", "TO:<somebody@example.net>")[0] in (503, 530)
+        assert client.docmd("DATA")[0] in (503, 530)
+    assert sandbox.messages() == []
+
+
+def test_guessing_ends_in_a_ban_that_spares_the_owner(
+    relay: Relay, sandbox: Control, planted: Planted
+) -> None:
+    """The owner, who has logged in before, is let in while his address is banned for guessing."""
+    account = relay.account
+    with connected(account) as client:
+        client.login(account.user, account.password)
+    guesses = 0
+    while True:
+        with connected(account) as client, pytest.raises(smtplib.SMTPResponseException) as refusal:
+            client.login(f"guess{guesses}@example.org", planted.make("guess"))
+        guesses += 1
+        assert guesses < 100, "Nobody stops a client that guesses."
+        if refusal.value.smtp_code == 454:
+            break
+    mail = letter(planted, account.user)
+    assert CLIENTS["smtplib"](account, mail, "PLAIN").status == 0
+    assert len(sandbox.messages()) == 1
+
+
+def test_tls_of_yesterday_is_refused(relay: Relay) -> None:
+    """TLS 1.1 gets no handshake; 1.2 does. openssl asks, for Python's ssl may no longer know 1.1."""
+    account = relay.account
+    for version, works in (("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)):
+        arguments = ["s_client", "-connect", f"{account.host}:{account.port}", "-starttls", "smtp", version]
+        arguments += ["-CAfile", str(account.ca), "-verify_return_error", "-cipher", "ALL:@SECLEVEL=0"]
+        done = programs.run("openssl", *arguments, stdin=b"QUIT\r\n")
+        assert (done.status == 0) is works, f"{version}: {done.output}"

@@ -1,0 +1,118 @@
+"""The listener for the edge takes the client's address from the PROXY protocol, and insists on it."""
+
+import smtplib
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from harness.clients import SECONDS, Account
+from harness.letters import letter
+from harness.planted import Planted
+from harness.ports import free_port
+from harness.relay import Relay
+from sandbox.client import Control
+
+CLIENT = "192.0.2.77"
+CLIENT_V6 = "2001:db8::77"
+
+
+def _v1(source: str, target: str) -> bytes:
+    family = "TCP6" if ":" in source else "TCP4"
+    return f"PROXY {family} {source} {target} 40000 587\r\n".encode()
+
+
+def _v2(source: str, target: str) -> bytes:
+    """The binary form: signature, version and command, family, length, addresses, ports."""
+    addresses = ip_address(source).packed + ip_address(target).packed + struct.pack("!HH", 40000, 587)
+    family = 0x21 if ":" in source else 0x11
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", 0x21, family, len(addresses)) + addresses
+
+
+class _Proxied(smtplib.SMTP):
+    """smtplib behind a proxy: the header goes out before anything else."""
+
+    def __init__(self, account: Account, header: bytes) -> None:
+        self._header = header
+        super().__init__(account.host, account.port, timeout=SECONDS)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = socket.create_connection((host, port), timeout)
+        connection.sendall(self._header)
+        return connection
+
+
+@pytest.fixture
+def relay(start_relay: Callable[..., Relay]) -> Relay:
+    return start_relay(RELAY_LISTEN_PROXY=f"127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize(
+    ("header", "client_address"),
+    [
+        (_v1(CLIENT, "198.51.100.1"), CLIENT),
+        (_v2(CLIENT, "198.51.100.1"), CLIENT),
+        (_v1(CLIENT_V6, "2001:db8::1"), CLIENT_V6),
+        (_v2(CLIENT_V6, "2001:db8::1"), CLIENT_V6),
+    ],
+    ids=["v1", "v2", "v1 with IPv6", "v2 with IPv6"],
+)
+def test_the_address_is_the_clients_own(
+    relay: Relay, sandbox: Control, planted: Planted, header: bytes, client_address: str
+) -> None:
+    account = relay.account_at("RELAY_LISTEN_PROXY")
+    mail = letter(planted, account.user)
+    with _Proxied(account, header) as client:
+        client.starttls(context=ssl.create_default_context(cafile=str(account.ca)))
+        client.login(account.user, account.password)
+        client.sendmail(mail.sender, mail.recipients, mail.content)
+
+    [event] = relay.wait_for_event("message")
+    assert event["client"] == client_address
+    assert len(sandbox.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"EHLO edge.test\r\n",
+        b"PROXY NONSENSE\r\n",
+        b"PROXY TCP4 " + b"9" * 300 + b"\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\xff\xff\0\0",
+    ],
+    ids=["nothing", "SMTP at once", "nonsense", "too long", "unknown version"],
+)
+def test_nobody_is_served_without_a_header(relay: Relay, header: bytes) -> None:
+    """No greeting, no reply: the connection just ends."""
+    account = relay.account_at("RELAY_LISTEN_PROXY")
+    with socket.create_connection((account.host, account.port), SECONDS) as connection:
+        connection.sendall(header)
+        if not header:
+            connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1000) == b""
+
+
+def test_guessing_bans_the_client_and_not_the_proxy(relay: Relay, planted: Planted) -> None:
+    account = relay.account_at("RELAY_LISTEN_PROXY")
+    context = ssl.create_default_context(cafile=str(account.ca))
+
+    def login(source: str, who: Account) -> int:
+        with _Proxied(account, _v2(source, "198.51.100.1")) as client:
+            client.starttls(context=context)
+            try:
+                return client.login(who.user, who.password)[0]
+            except smtplib.SMTPAuthenticationError as error:
+                return error.smtp_code
+
+    for number in range(100):
+        guess = replace(account, user=f"guess{number}@example.org", password=planted.make("guess"))
+        if login(CLIENT, guess) == 454:
+            break
+    else:
+        raise AssertionError("Nobody stops a client that guesses.")
+    assert login("192.0.2.78", account) == 235
+    assert login(CLIENT, account) == 454
