@@ -1,4 +1,4 @@
-# make demo   the relay's main job, against the sandbox         (ONCE=1: play it once and exit)
+# make demo   the relay's main job, against the sandbox (ONCE=1: play it once and exit; PORT=n: the relay's port)
 # make test   lint, types, import rules, all tests
 # make bench  measurements against peers
 # make setup  .venv with everything
@@ -30,7 +30,7 @@ setup: $(VENV)/.dev
 	@echo "Ready: $(VENV) has the relay, the sandbox and the tools of the tests."
 
 demo: $(VENV)/.sandbox
-	@exec $(BIN)/python -m sandbox.demo $(if $(ONCE),--once)
+	@exec $(BIN)/python -m sandbox.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -45,7 +45,6 @@ class App:
     def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
         self._settings = settings
         self._load = load
-        self._mailboxes: dict[str, MailboxSettings] = {}
         self._tokens: dict[str, MailboxTokens] = {}
         self._upstreams: dict[str, Upstream] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -130,23 +129,23 @@ class App:
     async def _take_mailboxes(self, settings: Settings) -> None:
         """Make what new and changed mailboxes need, keep what others have, close what nobody needs."""
         wanted = {mailbox.address: mailbox for mailbox in settings.mailboxes}
-        for address in [each for each, mailbox in self._mailboxes.items() if wanted.get(each) != mailbox]:
-            del self._mailboxes[address], self._tokens[address]
-            await self._upstreams.pop(address).close()
+        for address, upstream in list(self._upstreams.items()):
+            if wanted.get(address) != upstream.mailbox:
+                del self._upstreams[address], self._tokens[address]
+                await upstream.close()
         for address, mailbox in wanted.items():
-            if address not in self._mailboxes:
+            if address not in self._upstreams:
                 self._add(mailbox)
 
     def _add(self, mailbox: MailboxSettings) -> None:
         settings = self._settings
         tokens = tokens_for(mailbox, authority=settings.authority, ca=settings.upstream_ca, vault=self._vault)
-        self._mailboxes[mailbox.address] = mailbox
         self._tokens[mailbox.address] = tokens
         self._upstreams[mailbox.address] = Upstream(
-            endpoint=settings.upstream,
+            mailbox,
+            settings.upstream,
             tls=self._upstream_tls,
             ehlo_name=settings.hostname,
-            address=mailbox.address,
             tokens=tokens,
         )
 

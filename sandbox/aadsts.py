@@ -1,6 +1,6 @@
 """Entra's errors: OAuth error, AADSTS number, wording and HTTP status.
 
-Source: `learn.microsoft.com/entra/identity-platform/reference-error-codes` and what the service really answers.
+Source: `learn.microsoft.com/entra/identity-platform/reference-error-codes`, and what the service answers.
 """
 
 import datetime as dt
@@ -52,9 +52,9 @@ def expired_secret(client_id: str) -> EntraError:
     return EntraError(
         "invalid_client",
         7000222,
-        f"The provided client secret keys for app '{client_id}' are expired. Visit the Azure portal to create "
-        "new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for "
-        "added security: https://aka.ms/certCreds.",
+        f"The provided client secret keys for app '{client_id}' are expired. Visit the Azure portal to "
+        "create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate "
+        "credentials for added security: https://aka.ms/certCreds.",
         status=401,
     )
 
@@ -81,7 +81,8 @@ def public_client_alone() -> EntraError:
     return EntraError(
         "invalid_client",
         7000216,
-        "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
+        "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant "
+        "type.",
         status=401,
     )
 
@@ -90,9 +91,9 @@ def unknown_app(client_id: str, tenant: str) -> EntraError:
     return EntraError(
         "unauthorized_client",
         700016,
-        f"Application with identifier '{client_id}' was not found in the directory '{tenant}'. This can happen "
-        "if the application has not been installed by the administrator of the tenant or consented to by any "
-        "user in the tenant. You may have sent your authentication request to the wrong tenant.",
+        f"Application with identifier '{client_id}' was not found in the directory '{tenant}'. This can "
+        "happen if the application has not been installed by the administrator of the tenant or consented "
+        "to by any user in the tenant. You may have sent your authentication request to the wrong tenant.",
     )
 
 
@@ -100,9 +101,9 @@ def unknown_tenant(tenant: str) -> EntraError:
     return EntraError(
         "invalid_request",
         90002,
-        f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into "
-        "the correct cloud. Check with your subscription administrator, this may happen if there are no active "
-        "subscriptions for the tenant.",
+        f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing "
+        "into the correct cloud. Check with your subscription administrator, this may happen if there are "
+        "no active subscriptions for the tenant.",
     )
 
 
@@ -120,8 +121,8 @@ def work_only_app(client_id: str, name: str) -> EntraError:
     return EntraError(
         "invalid_request",
         9002332,
-        f"Application '{client_id}'({name}) is configured for use by Azure Active Directory users only. Please "
-        "do not use the /consumers endpoint to serve this request.",
+        f"Application '{client_id}'({name}) is configured for use by Azure Active Directory users only. "
+        "Please do not use the /consumers endpoint to serve this request.",
     )
 
 
@@ -129,8 +130,8 @@ def personal_only_app(client_id: str, name: str) -> EntraError:
     return EntraError(
         "invalid_request",
         9002331,
-        f"Application '{client_id}'({name}) is configured for use by Microsoft Account users only. Please use "
-        "the /consumers endpoint to serve this request.",
+        f"Application '{client_id}'({name}) is configured for use by Microsoft Account users only. Please "
+        "use the /consumers endpoint to serve this request.",
     )
 
 
@@ -174,8 +175,8 @@ def several_resources(scope: str) -> EntraError:
     return EntraError(
         "invalid_request",
         28000,
-        "Provided value for the input parameter scope is not valid because it contains more than one resource. "
-        f"Scope {scope} is not valid.",
+        "Provided value for the input parameter scope is not valid because it contains more than one "
+        f"resource. Scope {scope} is not valid.",
     )
 
 
@@ -192,9 +193,9 @@ def unknown_resource(resource: str, tenant: str) -> EntraError:
     return EntraError(
         "invalid_resource",
         500011,
-        f"The resource principal named {resource} was not found in the tenant named {tenant}. This can happen "
-        "if the application has not been installed by the administrator of the tenant or consented to by any "
-        "user in the tenant. You might have sent your authentication request to the wrong tenant.",
+        f"The resource principal named {resource} was not found in the tenant named {tenant}. This can "
+        "happen if the application has not been installed by the administrator of the tenant or consented "
+        "to by any user in the tenant. You might have sent your authentication request to the wrong tenant.",
     )
 
 
@@ -203,8 +204,8 @@ def not_consented(client_id: str, name: str, *, personal: bool) -> EntraError:
         return EntraError(
             "invalid_grant",
             70000,
-            "The request was denied because one or more scopes requested are unauthorized or expired. The user "
-            "must first sign in and grant the client application access to the requested scope.",
+            "The request was denied because one or more scopes requested are unauthorized or expired. The "
+            "user must first sign in and grant the client application access to the requested scope.",
         )
     return EntraError(
         "invalid_grant",
@@ -250,9 +251,9 @@ def revoked_grant(issued: str, valid_from: str) -> EntraError:
     return EntraError(
         "invalid_grant",
         50173,
-        "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might "
-        f"have changed or reset their password. The grant was issued on '{issued}' and the TokensValidFrom date "
-        f"(before which tokens are not valid) for this user is '{valid_from}'.",
+        "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user "
+        f"might have changed or reset their password. The grant was issued on '{issued}' and the "
+        f"TokensValidFrom date (before which tokens are not valid) for this user is '{valid_from}'.",
         suberror="bad_token",
     )
 
@@ -261,8 +262,8 @@ def code_redeemed() -> EntraError:
     return EntraError(
         "invalid_grant",
         54005,
-        "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing "
-        "refresh token.",
+        "OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an "
+        "existing refresh token.",
     )
 
 
@@ -270,8 +271,8 @@ def code_expired() -> EntraError:
     return EntraError(
         "invalid_grant",
         70008,
-        "The provided authorization code or refresh token has expired due to inactivity. Send a new interactive "
-        "authorization request for this user and resource.",
+        "The provided authorization code or refresh token has expired due to inactivity. Send a new "
+        "interactive authorization request for this user and resource.",
     )
 
 
@@ -316,14 +317,17 @@ def authorization_declined() -> EntraError:
 
 
 def device_code_expired() -> EntraError:
-    return EntraError("expired_token", 70020, "The provided value for the input parameter 'device_code' expired.")
+    return EntraError(
+        "expired_token", 70020, "The provided value for the input parameter 'device_code' expired."
+    )
 
 
 def bad_device_code() -> EntraError:
     return EntraError(
         "bad_verification_code",
         70019,
-        "The provided value for the input parameter 'device_code' is not valid. This device code has expired.",
+        "The provided value for the input parameter 'device_code' is not valid. This device code has "
+        "expired.",
     )
 
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+KINDS = ("good", "wrong_name", "self_signed", "expired")
 _NAMES = ("localhost", "127.0.0.1", "::1")
 
 

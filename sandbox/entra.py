@@ -1,7 +1,7 @@
 """login.microsoftonline.com: discovery, keys, the token endpoint and device authorization.
 
-The pages that a person sees (authorize, devicelogin) belong here too, as two more routes of `Entra.app`; what they
-decide is `World.grants.issue_code` and `Device.consent`, which the control API decides for now.
+The pages that a person sees (authorize, devicelogin) belong here too, as two more routes of `Entra.app`. What
+they decide - `World.grants.issue_code` and `Device.consent` - the control API decides for now.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class Entra:
         counts.token_requests += 1
         counts.by_grant[grant] = counts.by_grant.get(grant, 0) + 1
         counts.in_flight += 1
-        counts.peak_in_flight = max(counts.peak_in_flight, counts.in_flight)
+        counts.in_flight_peak = max(counts.in_flight_peak, counts.in_flight)
         try:
             fault = self._world.entra_faults.take("token", user=form.get("client_id", ""))
             if fault is not None:
@@ -269,7 +269,12 @@ class Entra:
             refusal = EntraError(error, fault.aadsts, "As the sandbox was told to answer.", status=status)
             return web.json_response(refusal.body(self._world.clock.now()), status=status, headers=headers)
         if fault.status:
-            return web.Response(text="<html><body>Trouble</body></html>", content_type="text/html", status=fault.status, headers=headers)
+            return web.Response(
+                text="<html><body>Trouble</body></html>",
+                content_type="text/html",
+                status=fault.status,
+                headers=headers,
+            )
         return None
 
     @web.middleware

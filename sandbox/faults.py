@@ -1,22 +1,23 @@
 """Faults on request: what shall go wrong, where, for whom and how often."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
+
+from sandbox.certificates import KINDS
 
 SMTP_STAGES = frozenset(
     {"connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "eod", "noop", "rset", "quit"}
 )
 ENTRA_STAGES = frozenset({"discovery", "token", "devicecode"})
 DROPS = frozenset({"", "now", "before_dot", "after_dot", "after_accept"})
-CERTIFICATES = frozenset({"", "good", "wrong_name", "self_signed", "expired"})
 
 
 @dataclass(slots=True)
 class Fault:
     """One scripted failure. Give the stage and one (or more) of the things that can go wrong there.
 
-    A stall or slow read comes first, then a drop or a reply; with neither of these the service goes on normally.
+    A stall or slow read comes first, then a drop or a reply; with neither the service goes on normally.
     """
 
     stage: str
@@ -34,12 +35,12 @@ class Fault:
     stall: float = 0.0
     """Seconds to wait first."""
     drop: str = ""
-    """`now` cuts the connection. At eod: `before_dot` (in mid-content), `after_dot` (whole content read, message
-    not taken) or `after_accept` (message taken, reply never sent)."""
+    """`now` cuts the connection. At eod: `before_dot` (in mid-content), `after_dot` (whole content read,
+    message not taken) or `after_accept` (message taken, reply never sent)."""
 
     reply: str = ""
-    """SMTP: the reply as sent, code first, lines separated by "\\n". A 2xx or 3xx replaces only the words; a 421
-    closes the connection."""
+    """SMTP: the reply as sent, code first, lines separated by "\\n". A 2xx or 3xx replaces only the words; a
+    421 closes the connection."""
     slow: int = 0
     """SMTP, at connect or data: read the content at this many octets per second."""
     certificate: str = ""
@@ -57,7 +58,7 @@ class Fault:
     """Entra: grant the token, but for so many seconds only."""
 
     id: int = 0
-    strikes: int = field(default=0)
+    strikes: int = 0
     """How often it has struck."""
 
     @classmethod
@@ -67,11 +68,11 @@ class Fault:
         Raises:
             ValueError: a name, stage or value that there is not. The text says which.
         """
-        allowed = {item.name: item.type for item in fields(cls) if item.name not in ("id", "strikes")}
+        allowed = {item.name: item for item in fields(cls) if item.name not in ("id", "strikes")}
         for name, value in values.items():
             if name not in allowed:
                 raise ValueError(f"A fault has no {name!r}. It has: {', '.join(sorted(allowed))}.")
-            if not isinstance(value, (int, float) if allowed[name] is float else allowed[name]):  # type: ignore[arg-type]
+            if not _fits(value, allowed[name].type):
                 raise ValueError(f"A fault's {name} cannot be {value!r}.")
         fault = cls(**values)
         fault._check()
@@ -89,13 +90,17 @@ class Fault:
             raise ValueError(f"A drop {self.drop} can only be at eod, not at {self.stage}.")
         if self.drop == "now" and self.stage == "eod":
             raise ValueError("At eod say which drop: before_dot, after_dot or after_accept.")
-        if self.certificate not in CERTIFICATES:
+        if self.certificate and self.certificate not in KINDS:
             raise ValueError(f"There is no certificate {self.certificate!r}.")
         if self.reply and not (len(self.reply) >= 4 and self.reply[:3].isdigit() and self.reply[3] in " -"):
             raise ValueError(f"A reply starts with a code and a space: {self.reply!r}.")
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+def _fits(value: object, kind: object) -> bool:
+    if kind is str:
+        return isinstance(value, str)
+    numbers = (int, float) if kind is float else (int,)
+    return isinstance(value, numbers) and not isinstance(value, bool) and value >= 0
 
 
 class FaultBook:
@@ -125,8 +130,8 @@ class FaultBook:
     ) -> Fault | None:
         """Return the fault that strikes here and now, and count it; None when all is well.
 
-        The end of DATA asks twice: with `mid_content` before the final dot is read, for `before_dot` only, and
-        without it after the dot, for all the others.
+        The end of DATA asks twice: with `mid_content` before the final dot is read, for `before_dot` only,
+        and without it after the dot, for all the others.
         """
         if not self._faults:
             return None

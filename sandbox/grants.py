@@ -111,7 +111,7 @@ class Grants:
         """Trade an authorization code in, once.
 
         Raises:
-            EntraError: unknown, used, expired, for another redirect URI, or a PKCE verifier that does not fit.
+            EntraError: unknown, used, expired, for another redirect URI, or the PKCE verifier does not fit.
         """
         code = self._codes.get(value)
         if code is None or code.consent.client_id != app.client_id:

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import hashlib
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.counts import SmtpCounts
 from sandbox.limits import Limits
 
 _CONNECTIONS_KEPT = 1000
@@ -89,25 +91,6 @@ class Message:
         }
 
 
-@dataclass(slots=True)
-class Counts:
-    """Totals since the start or the last reset."""
-
-    connections: int = 0
-    connections_now: int = 0
-    authenticated_peak: int = 0
-    """The most authenticated connections at one time, all mailboxes together."""
-    mailbox_peak: dict[str, int] = field(default_factory=dict)
-    """The same for each mailbox."""
-    auth_attempts: int = 0
-    auth_failures: int = 0
-    messages: int = 0
-    messages_refused: int = 0
-    """Refused at the end of DATA."""
-    octets: int = 0
-    """Content of the messages taken."""
-
-
 class Journal:
     """Keeps the last messages and connections, within the bounds that the limits set."""
 
@@ -119,7 +102,7 @@ class Journal:
         self._connections: deque[Connection] = deque(maxlen=_CONNECTIONS_KEPT)
         self._last_connection = 0
         self._last_message = 0
-        self.counts = Counts()
+        self.counts = SmtpCounts()
 
     def open(self, peer: str, now: float) -> Connection:
         self._last_connection += 1
@@ -159,12 +142,10 @@ class Journal:
         """All that is kept, oldest first, once `count` have been taken in all or `seconds` have passed."""
         if self.counts.messages < count:
             async with self._changed:
-                try:
+                with suppress(TimeoutError):  # the caller sees how many there are
                     await asyncio.wait_for(
                         self._changed.wait_for(lambda: self.counts.messages >= count), seconds
                     )
-                except TimeoutError:
-                    pass  # the caller sees how many there are
         return list(self._messages)
 
     def connections(self) -> list[Connection]:
@@ -177,7 +158,7 @@ class Journal:
         open_now = [connection for connection in self._connections if connection.closed_at is None]
         self._connections.clear()
         self._connections.extend(open_now)
-        self.counts = Counts(connections_now=self.counts.connections_now)
+        self.counts = SmtpCounts(connections_now=self.counts.connections_now)
 
     def _trim(self) -> None:
         while len(self._messages) > self._limits.keep_messages:

@@ -1,7 +1,7 @@
 """What Outlook and Entra allow, all of it settable while running. 0 turns a limit off."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -47,7 +47,7 @@ class Limits:
             setattr(self, name, value)
 
     def _checked(self, name: str, value: Any) -> Any:
-        defaults = {field.name: field.default for field in fields(self)}
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
         if name not in defaults:
             raise ValueError(f"There is no limit called {name!r}. There are: {', '.join(sorted(defaults))}.")
         kind = type(defaults[name])
@@ -64,9 +64,6 @@ class Limits:
     def reset(self) -> None:
         for field in fields(self):
             setattr(self, field.name, field.default)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 _CHOICES = {"auth_failure": ("direct", "challenge"), "keep": ("content", "digest", "size")}

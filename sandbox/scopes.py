@@ -36,7 +36,9 @@ def resource_of(word: str) -> tuple[str, str]:
 def check(word: str) -> None:
     """Raises EntraError: there is no such scope."""
     resource, permission = resource_of(word)
-    if permission not in DELEGATED.get(resource, frozenset()) | ({".default"} if resource in DELEGATED else set()):
+    if permission not in DELEGATED.get(resource, frozenset()) | (
+        {".default"} if resource in DELEGATED else set()
+    ):
         raise aadsts.bad_scope(word)
 
 

@@ -238,7 +238,7 @@ class SmtpSession:
         if self._wire.tls:
             self._say("503 5.5.2 Only one STARTTLS command can be issued per session")
             return
-        kind = "good"
+        kind = self._world.smtp_certificate
         if fault := self._world.smtp_faults.take("starttls"):
             if await self._strike(fault):
                 return
@@ -305,8 +305,8 @@ class SmtpSession:
             self._refuse_auth("535 5.7.3 Authentication unsuccessful")
         elif account.smtp_auth_disabled:
             self._refuse_auth(
-                "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox. "
-                "Visit https://aka.ms/smtp_auth_disabled for more information."
+                "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the "
+                "Mailbox. Visit https://aka.ms/smtp_auth_disabled for more information."
             )
         else:
             self._sign_in(account)
@@ -356,7 +356,7 @@ class SmtpSession:
             await self._hang_up(
                 "421 4.4.2 Message submission rate for this client has exceeded the configured limit"
             )
-        self._transaction = Transaction(f"MAIL {argument}", match[1], _parameters(match[2]))
+        self._transaction = Transaction(self._exchange[-1], match[1], _parameters(match[2]))
         self._say("250 2.1.0 Sender OK")
 
     def _refuse_mail(self, match: re.Match[str] | None) -> str:
@@ -394,7 +394,7 @@ class SmtpSession:
         elif limit and len(transaction.recipients) >= limit:
             self._say(f"452 4.5.3 Too many recipients {self._stamp()}")
         else:
-            transaction.rcpt.append(f"RCPT {argument}")
+            transaction.rcpt.append(self._exchange[-1])
             transaction.recipients.append(match[1])
             self._say("250 2.1.5 Recipient OK")
 
@@ -415,7 +415,7 @@ class SmtpSession:
         await self._finish(transaction, content)
 
     async def _read_content(self, addresses: list[str]) -> bytes | None:
-        """The content, without dot-stuffing; None when it was far beyond the size limit and is thrown away."""
+        """The content without dot-stuffing; None when it was far too big and is thrown away."""
         faults = self._world.smtp_faults
         doomed = faults.take("eod", user=self.record.user, addresses=addresses, mid_content=True)
         limit = self._world.limits.message_octets
@@ -517,22 +517,22 @@ class SmtpSession:
             return "552 5.3.4 Message size exceeds fixed maximum message size"
         if usage.too_many_connections(self._mailbox, self.record.number):
             return (
-                "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending for "
-                f"more information. [Hostname={HOST}]"
+                "432 4.3.2 Concurrent connections limit exceeded. Visit https://aka.ms/concurrent_sending "
+                f"for more information. [Hostname={HOST}]"
             )
         if usage.over_quota(self._mailbox, len(transaction.recipients)):
             return (
                 "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process "
-                f"message due to a permanent exception with message The message can't be submitted because the "
-                f"sender's submission quota was exceeded. [Hostname={HOST}]"
+                "message due to a permanent exception with message The message can't be submitted because "
+                f"the sender's submission quota was exceeded. [Hostname={HOST}]"
             )
         if limits.sender_check and (foreign := self._foreign_sender(transaction, content)):
             assert self._account is not None
             return (
                 f"554 5.2.252 SendAsDenied; {self._account.address} not allowed to send as {foreign}; "
-                "STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to process "
-                "message due to a permanent exception with message [BeginDiagnosticData]Cannot submit message. "
-                f"[EndDiagnosticData] [Hostname={HOST}]"
+                "STOREDRV.Submission.Exception:SendAsDeniedException.MapiExceptionSendAsDenied; Failed to "
+                "process message due to a permanent exception with message [BeginDiagnosticData]Cannot "
+                f"submit message. [EndDiagnosticData] [Hostname={HOST}]"
             )
         return ""
 

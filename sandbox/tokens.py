@@ -15,7 +15,7 @@ from sandbox.accounts import Account
 from sandbox.apps import App
 from sandbox.clock import Clock
 
-# Entra's access tokens have 1.5 to 2.5 kB, which overflows the 512 octets of an SMTP command line: ours must too.
+# Entra's access tokens have 1.5 to 2.5 kB, more than a usual SMTP command line (512 octets): so must ours.
 _FILLER = 500
 
 
@@ -130,7 +130,13 @@ class TokenMint:
 
     def _sign(self, claims: dict[str, Any], lifetime: int, *, filler: int = _FILLER) -> str:
         now = int(self._clock.now())
-        stamped = claims | {"iat": now, "nbf": now, "exp": now + lifetime, "uti": secrets.token_urlsafe(16), "ver": "1.0"}
+        stamped = claims | {
+            "iat": now,
+            "nbf": now,
+            "exp": now + lifetime,
+            "uti": secrets.token_urlsafe(16),
+            "ver": "1.0",
+        }
         if filler:
             stamped["xms_filler"] = secrets.token_urlsafe(filler)
         return jwt.encode(stamped, self._key, algorithm="RS256", headers={"kid": self._kid})

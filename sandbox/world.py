@@ -1,12 +1,12 @@
 """Everything there is in the sandbox: one tenant, its apps and accounts, and the rules of the place."""
 
 import uuid
-from dataclasses import dataclass, field
 
 from sandbox.accounts import CONSUMER_TENANT, Account
 from sandbox.apps import App, Secret
 from sandbox.certificates import Certificates
 from sandbox.clock import Clock
+from sandbox.counts import EntraCounts
 from sandbox.faults import FaultBook
 from sandbox.grants import Grants
 from sandbox.journal import Journal
@@ -20,18 +20,6 @@ WORK = "office@example.org"
 SHARED_ENDPOINTS = frozenset({"common", "organizations", "consumers"})
 
 
-@dataclass(slots=True)
-class EntraCounts:
-    """What Entra was asked."""
-
-    token_requests: int = 0
-    tokens_granted: int = 0
-    by_grant: dict[str, int] = field(default_factory=dict)
-    discovery_requests: int = 0
-    in_flight: int = 0
-    peak_in_flight: int = 0
-
-
 class World:
     """State shared by Entra, Outlook and the control API. Lives in one event loop."""
 
@@ -40,6 +28,7 @@ class World:
         self.clock = Clock()
         self.limits = Limits()
         self.smtp_faults = FaultBook()
+        self.smtp_certificate = "good"
         self.entra_faults = FaultBook()
         self.entra_counts = EntraCounts()
         self.tenant = str(uuid.uuid4())
@@ -53,8 +42,10 @@ class World:
 
     def _furnish(self) -> None:
         """The default world: one app of each kind, one account of each kind."""
-        self.add_account(Account(PERSONAL, CONSUMER_TENANT, personal=True, aliases=("me.alias@outlook.com",)))
-        self.add_account(Account(WORK, self.tenant, personal=False, aliases=("sales@example.org",)))
+        self.personal = Account(PERSONAL, CONSUMER_TENANT, personal=True, aliases=("me.alias@outlook.com",))
+        self.work = Account(WORK, self.tenant, personal=False, aliases=("sales@example.org",))
+        self.add_account(self.personal)
+        self.add_account(self.work)
         self.confidential_app = App(
             name="Relay (confidential)",
             tenant=self.tenant,
@@ -94,6 +85,7 @@ class World:
         """Forget what happened and what was ordered. Accounts, apps, sign-ins and open connections stay."""
         self.clock.reset()
         self.limits.reset()
+        self.smtp_certificate = "good"
         self.smtp_faults.clear()
         self.entra_faults.clear()
         self.entra_counts = EntraCounts(in_flight=self.entra_counts.in_flight)

@@ -9,6 +9,7 @@ The shell (outlook.py) feeds it what was received and asks it what to send; even
     final reply                -> Finished   with the verdict; `usable` says whether another may begin
     at any time                -> Rejected   the upstream will not have us: no STARTTLS, AUTH refused, ...
                                -> Closing    the upstream is about to close (421): nothing was delivered
+                               -> Broken     what it sent is not SMTP
 
 Sources: RFC 5321 (SMTP), RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (PIPELINING), RFC 1870 (SIZE),
 RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8); XOAUTH2 as in Microsoft's "Authenticate an IMAP, POP or SMTP
@@ -73,7 +74,14 @@ class Closing:
     reply: Reply
 
 
-Event = StartTls | SignIn | Ready | SendContent | Finished | Rejected | Closing
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The upstream does not speak SMTP, or not in its turn; the connection is of no use."""
+
+    reason: str
+
+
+Event = StartTls | SignIn | Ready | SendContent | Finished | Rejected | Closing | Broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +153,20 @@ class Conversation:
     # --- what the shell tells ----------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[Event]:
-        """Take received bytes and return what they mean.
-
-        Raises:
-            ProtocolError: they are not SMTP, or come where the upstream has nothing to say.
-        """
+        """Take received bytes and return what they mean. What comes after the end is ignored."""
         if self._over:
-            return []  # pipelined commands are still being answered, but nobody listens any more
-        if self._handshaking:
-            # RFC 3207 section 6: what came before the handshake was not protected by it.
-            self._over = True
-            raise ProtocolError(_INJECTED)
+            return []
         self._parser.feed(data)
         try:
+            if self._handshaking:
+                raise ProtocolError(_INJECTED)
             while not self._over and (reply := self._parser.next_reply()):
                 self._on_reply(reply)
-        except ProtocolError:
+        except ProtocolError as error:
             self._over = True
-            raise
-        return self._take_events()
+            self._events.append(Broken(str(error)))
+        events, self._events = self._events, []
+        return events
 
     def tls_started(self) -> None:
         """The handshake is done and the certificate verified."""
@@ -243,10 +246,6 @@ class Conversation:
         command.handler(reply)
         self._pump()
 
-    def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
     def _closing(self, reply: Reply) -> None:
         self._over = True
         self._unsent.clear()
@@ -292,7 +291,7 @@ class Conversation:
         if not self._accepted(reply, 220):
             return
         if not self._parser.empty:
-            raise ProtocolError(_INJECTED)
+            raise ProtocolError(_INJECTED)  # RFC 3207 section 6: it would pass for protected
         self._handshaking = True
         self._events.append(StartTls())
 

@@ -9,9 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from relay_app.delivery.conversation import Closing, Conversation, Event, Finished, Rejected, SendContent
+from relay_app.delivery.conversation import (
+    Broken,
+    Closing,
+    Conversation,
+    Event,
+    Finished,
+    Rejected,
+    SendContent,
+)
 from relay_app.delivery.replies import Stage, judge
-from relay_app.delivery.reply_parser import ProtocolError
 from relay_app.delivery.verdict import Outcome, Verdict
 from relay_app.errors import RelayError
 from relay_app.identity.tokens import AccessToken
@@ -214,11 +221,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        try:
-            self._events.extend(self._conversation.receive(data))
-        except ProtocolError as error:
-            self._lost = error
-            self.abort()
+        self._events.extend(self._conversation.receive(data))
         self._flush()
         self._wake()
 
@@ -263,7 +266,8 @@ class Connection(asyncio.Protocol):
         conversation = self._conversation
         while not self._events:
             if self._lost:
-                raise ConnectionLost(self._loss()) from self._lost
+                text = f"{self._name} closed the connection"
+                raise ConnectionLost(unreached("connection-lost", "4.4.2", text)) from self._lost
             command, replies = conversation.awaiting, conversation.replies
             await self._until(
                 lambda seen=replies: conversation.replies > seen,  # type: ignore[misc]
@@ -273,14 +277,12 @@ class Connection(asyncio.Protocol):
         event = self._events.popleft()
         if isinstance(event, Closing):
             raise ConnectionLost(judge(event.reply, Stage.CONNECT))
+        if isinstance(event, Broken):
+            text = f"{self._name} does not speak SMTP: {event.reason}"
+            raise ConnectionLost(unreached("protocol-error", "4.5.0", text))
         if isinstance(event, Rejected):
             raise (SignInRefused if event.stage is Stage.AUTH else Undelivered)(event.verdict)
         return event
-
-    def _loss(self) -> Verdict:
-        if isinstance(self._lost, ProtocolError):
-            return unreached("protocol-error", "4.5.0", f"{self._name}: {self._lost}")
-        return unreached("connection-lost", "4.4.2", f"{self._name} closed the connection")
 
     async def _encrypt(self, endpoint: Endpoint, tls: ssl.SSLContext) -> None:
         """Do the TLS handshake; the host name in the certificate must be the endpoint's."""

@@ -165,7 +165,7 @@ _CODES: dict[int, tuple[str, str]] = {
     50128: ("Microsoft cannot tell which directory is meant.", _TENANT),
     50049: ("RELAY_AUTHORITY is not a sign-in service that Microsoft knows.", "Leave RELAY_AUTHORITY unset."),
     9001023: (
-        "client_credentials does not work with TENANT_ID {tenant}.",
+        "RELAY_FLOW=client_credentials does not work with TENANT_ID {tenant}.",
         "Set TENANT_ID to the organisation's directory (tenant) ID. Personal accounts need "
         "RELAY_FLOW=authorization_code or device_code.",
     ),
@@ -217,16 +217,19 @@ def token_error(
     description = str(answer.get("error_description") or "")
     code = aadsts_code(description) or _first_code(answer)
     sentence, action = _words(code, str(answer.get("suberror", "")))
-    if not sentence:
-        sentence = f"Microsoft refuses a token for {{mailbox}}: {_quotable(description or error, mailbox)}"
     names = {"mailbox": mailbox.address, "app": mailbox.client_id, "tenant": mailbox.tenant}
-    sentence = _fill(sentence, names)
+    if sentence:
+        sentence = sentence.format_map(names)
+    else:
+        sentence = (
+            f"Microsoft refuses a token for {mailbox.address}: {_quotable(description or error, mailbox)}"
+        )
     if status == 429 or status >= 500 or error in _TEMPORARY:
         return TokenError(sentence, action=_WAIT, code=code, temporary=True, retry_after=retry_after)
     # With client_credentials nobody signs in, whatever the error is called.
     if error in _SIGN_IN and mailbox.flow.delegated:
-        return SignInNeeded(sentence, action=_fill(action or _SIGN_IN_AGAIN, names), code=code)
-    return TokenError(sentence, action=_fill(action or _APP_ID, names), code=code, temporary=False)
+        return SignInNeeded(sentence, action=(action or _SIGN_IN_AGAIN).format_map(names), code=code)
+    return TokenError(sentence, action=(action or _APP_ID).format_map(names), code=code, temporary=False)
 
 
 def aadsts_code(text: str) -> str:
@@ -243,11 +246,6 @@ def _first_code(answer: Mapping[str, Any]) -> str:
 def _words(code: str, suberror: str) -> tuple[str, str]:
     number = int(code.removeprefix("AADSTS")) if code.removeprefix("AADSTS").isdigit() else 0
     return _CODES.get(number) or _SUBERRORS.get(suberror) or ("", "")
-
-
-def _fill(text: str, names: Mapping[str, str]) -> str:
-    """Put names in. Not str.format: what Microsoft says may have braces in it."""
-    return re.sub(r"\{(mailbox|app|tenant)\}", lambda match: names[match[1]], text)
 
 
 def _quotable(text: str, mailbox: MailboxSettings) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -318,10 +319,5 @@ async def _in_thread(function: Callable[[], AccessToken], name: str) -> AccessTo
 
 def _where(error: BaseException) -> str:
     """The type of an exception and where it was raised, without its text."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    code = trace.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_filename}:{trace.tb_lineno}"
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {raised.filename}:{raised.lineno}"

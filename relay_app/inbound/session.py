@@ -536,7 +536,7 @@ class Session(SMTP):
             reply=str(verdict.reply),
             repairs=repairs,
             seconds=self.loop.time() - started,
-            **asdict(verdict.timings),
+            **{f"{name}_seconds": value for name, value in asdict(verdict.timings).items()},
         )
         return reply
 

@@ -34,8 +34,10 @@ _AUTHOR = re.compile(
     """,
     re.VERBOSE,
 )
-# Atoms, dots and RFC 6532's UTF-8, which every reader takes for the words of a name. Encoded words are atoms.
-_WORDS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\U0010ffff \t-]*")
+# Atoms, dots after the first and RFC 6532's UTF-8: all readers take these for the words of a name. Encoded words
+# are atoms.
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-"
+_WORDS = re.compile(rf"[ \t]*+(?:[{_ATEXT}][{_ATEXT}. \t]*+)?")
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # as "surrogateescape" decodes it
 _DANGEROUS = re.compile(r"[<>\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPED = re.compile(r'\\(["\\])')

@@ -13,6 +13,7 @@ from harness.planted import Planted
 from harness.ports import free_port
 from harness.relay import Relay
 from harness.smtp_sink import SmtpSink
+
 from sandbox.client import Control, SandboxProcess
 
 
@@ -87,7 +88,7 @@ def make_settings(
     """Make settings for a relay of its own: a new port, password and data directory, and the sandbox."""
 
     def make() -> dict[str, str]:
-        world = _sandbox.world
+        world = _sandbox.control.world()
         return {
             "CLIENT_ID": world.client_id,
             "CLIENT_SECRET": planted.add("client secret", world.client_secret),
@@ -100,9 +101,9 @@ def make_settings(
             "RELAY_TLS_CERT": str(pair.cert),
             "RELAY_TLS_KEY": str(pair.key),
             "RELAY_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-            "RELAY_UPSTREAM": world.smtp_address,
-            "RELAY_UPSTREAM_CA": str(world.ca),
-            "RELAY_AUTHORITY": world.authority,
+            "RELAY_UPSTREAM": _sandbox.smtp,
+            "RELAY_UPSTREAM_CA": _sandbox.ca,
+            "RELAY_AUTHORITY": _sandbox.authority,
             "RELAY_WEB_LISTEN": "",
         }
 

@@ -1,17 +1,52 @@
 """Whatever the client: a mail submitted with a password goes out through an XOAUTH2 server."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
+import requests
+from harness.certificates import Authority
 from harness.clients import CLIENTS
 from harness.dovecot import Dovecot
 from harness.letters import body_of, letter
 from harness.planted import Planted
-from harness.relay import Relay
+from harness.relay import Relay, sign_in
 from harness.smtp_sink import SmtpSink
-from sandbox.client import Control
+
+from sandbox.client import Control, SandboxProcess
 
 RECIPIENTS = ("first@example.net", "second@example.net")
 # Dots that must be stuffed, octets beyond ASCII, and an empty line at the end.
 BODY = b".\r\n..two\r\n.three dots\r\nGr\xc3\xbc\xc3\x9fe\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def dovecot_relay(
+    make_settings: Callable[[], dict[str, str]],
+    _sandbox: SandboxProcess,
+    dovecot: Dovecot,
+    authority: Authority,
+    planted: Planted,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Relay]:
+    """A relay for a personal account that has signed in. Dovecot trusts the tokens of the sandbox's Entra."""
+    world = _sandbox.control.world()
+    keys = f"{_sandbox.authority}/common/discovery/v2.0/keys"
+    dovecot.trust(requests.get(keys, verify=_sandbox.ca, timeout=30).json())
+    trusted = tmp_path_factory.mktemp("trusted") / "both.pem"
+    trusted.write_text(authority.bundle.read_text() + Path(_sandbox.ca).read_text())
+    settings = make_settings() | {
+        "USER_EMAIL": world.personal,
+        "TENANT_ID": "consumers",
+        "RELAY_FLOW": "authorization_code",
+        "RELAY_UPSTREAM": dovecot.address,
+        "RELAY_UPSTREAM_CA": str(trusted),
+    }
+    refresh_token = _sandbox.control.refresh_token(world.personal, world.client_id)
+    sign_in(settings, planted.add("refresh token", refresh_token))
+    relay = Relay(settings, authority.bundle, planted)
+    yield relay
+    relay.stop()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -36,9 +71,7 @@ def test_through_outlook(
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_through_dovecot(
-    dovecot_relay: Relay, dovecot: Dovecot, sink: SmtpSink, planted: Planted, client: str
-) -> None:
+def test_through_dovecot(dovecot_relay: Relay, sink: SmtpSink, planted: Planted, client: str) -> None:
     account = dovecot_relay.account
     mail = letter(planted, account.user, *RECIPIENTS, body=BODY)
 

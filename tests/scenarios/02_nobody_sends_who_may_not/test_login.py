@@ -9,6 +9,7 @@ from harness.clients import CLIENTS, SECONDS, connected
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 

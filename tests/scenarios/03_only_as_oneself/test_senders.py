@@ -10,6 +10,7 @@ from harness.config import ConfiguredRelay, Device
 from harness.letters import body_of, letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 STRANGER = "boss@example.com"

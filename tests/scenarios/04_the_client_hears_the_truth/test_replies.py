@@ -9,6 +9,7 @@ from harness.letters import letter
 from harness.planted import Planted
 from harness.ports import free_port
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 
@@ -33,7 +34,7 @@ def _refusal(relay: Relay, planted: Planted, *recipients: str) -> smtplib.SMTPRe
 def test_a_reply_of_outlook(
     shared_relay: Relay, sandbox: Control, planted: Planted, stage: str, upstream: str, code: int, ours: bytes
 ) -> None:
-    sandbox.fault(stage=stage, reply=upstream)
+    sandbox.fail_smtp(stage, reply=upstream)
 
     refusal = _refusal(shared_relay, planted)
 
@@ -46,7 +47,7 @@ def test_a_reply_of_outlook(
 def test_a_sender_that_outlook_does_not_own(shared_relay: Relay, sandbox: Control, planted: Planted) -> None:
     """The classic: 554 5.2.252 SendAsDenied, and beside it what to do."""
     upstream = "554 5.2.252 SendAsDenied; office@example.org not allowed to send as sales@example.org"
-    sandbox.fault(stage="eod", reply=upstream)
+    sandbox.fail_smtp("eod", reply=upstream)
 
     refusal = _refusal(shared_relay, planted)
 
@@ -84,14 +85,14 @@ def test_outlook_shows_a_wrong_certificate(
     start_relay: Callable[..., Relay], sandbox: Control, planted: Planted, certificate: str
 ) -> None:
     """Nothing is sent to a server that cannot prove its name: no token, no mail."""
-    sandbox.fault(stage="starttls", certificate=certificate, times=0)
+    sandbox.fail_smtp("starttls", certificate=certificate, times=0)
     relay = start_relay()
 
     refusal = _refusal(relay, planted)
 
     assert refusal.smtp_code == 451
     assert b"certificate" in refusal.smtp_error
-    assert sandbox.counts().auth_attempts == 0
+    assert sandbox.counters().smtp.auth_attempts == 0
 
     sandbox.clear_faults()
     sent = CLIENTS["smtplib"](relay.account, letter(planted, relay.account.user), "PLAIN")
@@ -100,7 +101,7 @@ def test_outlook_shows_a_wrong_certificate(
 
 def test_every_client_sees_the_reason(shared_relay: Relay, sandbox: Control, planted: Planted) -> None:
     for client, send in CLIENTS.items():
-        sandbox.fault(stage="eod", reply="554 5.7.999 Some words of Outlook's")
+        sandbox.fail_smtp("eod", reply="554 5.7.999 Some words of Outlook's")
         sent = send(shared_relay.account, letter(planted, shared_relay.account.user), "PLAIN")
         assert sent.status != 0, client
         assert sent.replied(r"554[ -]5\.7\.999 Some words of Outlook"), (client, sent.replies)

@@ -7,6 +7,7 @@ from harness.clients import CLIENTS, signed_in
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 
@@ -19,7 +20,7 @@ def test_dropped(
     if warm:
         assert CLIENTS["smtplib"](account, letter(planted, account.user), "PLAIN").status == 0
     before = len(sandbox.messages())
-    sandbox.fault(stage="eod", drop=drop)
+    sandbox.fail_smtp("eod", drop=drop)
 
     mail = letter(planted, account.user)
     with signed_in(account) as client, pytest.raises(smtplib.SMTPDataError) as refusal:
@@ -38,9 +39,9 @@ def test_a_warm_connection_that_died_costs_nothing(relay: Relay, sandbox: Contro
     """Outlook closes idle connections; the next message must not fail because of that."""
     account = relay.account
     assert CLIENTS["smtplib"](account, letter(planted, account.user), "PLAIN").status == 0
-    sandbox.fault(stage="mail", drop="now")
-    sandbox.fault(stage="noop", drop="now")
-    sandbox.fault(stage="rset", drop="now")
+    sandbox.fail_smtp("mail", drop="now")
+    sandbox.fail_smtp("noop", drop="now")
+    sandbox.fail_smtp("rset", drop="now")
 
     assert CLIENTS["smtplib"](account, letter(planted, account.user), "PLAIN").status == 0
     assert len(sandbox.messages()) == 2

@@ -8,6 +8,7 @@ from harness.clients import CLIENTS, Sent, signed_in
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 
@@ -23,25 +24,25 @@ def _refusal(relay: Relay, planted: Planted) -> smtplib.SMTPResponseException:
 
 
 def test_a_refused_token_is_renewed_once(relay: Relay, sandbox: Control, planted: Planted) -> None:
-    sandbox.fault(stage="auth", reply="535 5.7.3 Authentication unsuccessful")
+    sandbox.fail_smtp("auth", reply="535 5.7.3 Authentication unsuccessful")
 
     sent = _send(relay, planted)
 
     assert sent.status == 0, sent.transcript
-    assert sandbox.counts().token_requests == 2
+    assert sandbox.counters().entra.token_requests == 2
     assert len(sandbox.messages()) == 1
 
 
 def test_a_token_refused_twice_is_a_clear_failure(relay: Relay, sandbox: Control, planted: Planted) -> None:
-    sandbox.fault(stage="auth", reply="535 5.7.3 Authentication unsuccessful", times=0)
+    sandbox.fail_smtp("auth", reply="535 5.7.3 Authentication unsuccessful", times=0)
 
     refusal = _refusal(relay, planted)
 
     assert refusal.smtp_code == 451
     assert b"5.7.3" in refusal.smtp_error
     assert b"primary sign-in name" in refusal.smtp_error
-    assert sandbox.counts().auth_attempts == 2
-    assert sandbox.counts().token_requests == 2
+    assert sandbox.counters().smtp.auth_attempts == 2
+    assert sandbox.counters().entra.token_requests == 2
 
 
 @pytest.mark.parametrize("auth_failure", ["direct", "challenge"])
@@ -51,20 +52,20 @@ def test_an_expired_token_is_replaced(
     """The clock of Microsoft runs ahead of ours: the token we hold for good has expired there."""
     sandbox.limits(auth_failure=auth_failure)
     relay.wait_for_event("token_acquired")
-    sandbox.advance(2 * 3600)
+    sandbox.advance_clock(2 * 3600)
 
     sent = _send(relay, planted)
 
     assert sent.status == 0, sent.transcript
-    assert sandbox.counts().token_requests == 2
+    assert sandbox.counters().entra.token_requests == 2
 
 
 def test_the_token_service_is_down_at_start(
     start_relay: Callable[..., Relay], sandbox: Control, planted: Planted
 ) -> None:
     """The relay listens, mail gets a 451 with the reason, and when the service is back so is the mail."""
-    sandbox.fault(stage="discovery", status=503, times=0)
-    sandbox.fault(stage="token", status=503, times=0)
+    sandbox.fail_entra("discovery", status=503, times=0)
+    sandbox.fail_entra("token", status=503, times=0)
     relay = start_relay()
 
     refusal = _refusal(relay, planted)
@@ -91,5 +92,5 @@ def test_a_wrong_client_secret_is_named(
 def test_one_token_serves_many_messages(relay: Relay, sandbox: Control, planted: Planted) -> None:
     for _ in range(5):
         assert _send(relay, planted).status == 0
-    assert sandbox.counts().token_requests == 1
-    assert sandbox.counts().connections == 1
+    assert sandbox.counters().entra.token_requests == 1
+    assert sandbox.counters().smtp.connections == 1

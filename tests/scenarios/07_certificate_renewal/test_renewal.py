@@ -12,6 +12,7 @@ from harness.letters import letter
 from harness.planted import Planted
 from harness.programs import wait_until
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 

@@ -7,6 +7,7 @@ from harness.clients import signed_in
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 CLIENTS = 50
@@ -32,5 +33,5 @@ def test_fifty_clients_at_once(relay: Relay, sandbox: Control, planted: Planted)
     assert sorted(message.recipients[0] for message in messages) == sorted(
         mail.recipients[0] for mail in mails
     )
-    assert sandbox.counts().mailbox_peak[account.user] <= 3
-    assert sandbox.counts().messages_refused == 0
+    assert sandbox.counters().smtp.mailbox_peak[account.user] <= 3
+    assert sandbox.counters().smtp.messages_refused == 0

@@ -8,6 +8,7 @@ from harness.clients import CLIENTS, Mail, signed_in
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 MEGABYTE = 1024 * 1024

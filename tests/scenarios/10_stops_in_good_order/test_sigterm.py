@@ -11,6 +11,7 @@ from harness.letters import letter
 from harness.planted import Planted
 from harness.programs import wait_until
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 
@@ -41,12 +42,12 @@ def test_while_the_client_uploads(relay: Relay, sandbox: Control, planted: Plant
 
 
 def test_while_outlook_is_slow(relay: Relay, sandbox: Control, planted: Planted) -> None:
-    sandbox.fault(stage="eod", stall=2.0)
+    sandbox.fail_smtp("eod", stall=2.0)
     results: list[Sent] = []
     mail = letter(planted, relay.account.user)
     sending = threading.Thread(target=lambda: results.append(CLIENTS["curl"](relay.account, mail, "PLAIN")))
     sending.start()
-    sandbox.wait_for_strike()
+    wait_until(lambda: sandbox.faults() == [], "Outlook has the whole message")
 
     relay.signal(signal.SIGTERM)
     relay.wait()

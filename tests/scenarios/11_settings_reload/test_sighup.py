@@ -9,6 +9,7 @@ from harness.clients import CLIENTS, Sent, signed_in
 from harness.config import ConfiguredRelay, Device
 from harness.letters import letter
 from harness.planted import Planted
+
 from sandbox.client import Control
 
 
@@ -43,8 +44,8 @@ def test_devices_come_and_go(
     assert _submit(configured, nas, planted).status == 0
     assert len(sandbox.messages()) == 3
     # The mailbox did not change: its token and its connection are still in use.
-    assert sandbox.counts().token_requests == 1
-    assert sandbox.counts().connections == 1
+    assert sandbox.counters().entra.token_requests == 1
+    assert sandbox.counters().smtp.connections == 1
 
 
 def test_a_changed_password_ends_the_old_one(

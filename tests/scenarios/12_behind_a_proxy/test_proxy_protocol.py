@@ -14,6 +14,7 @@ from harness.letters import letter
 from harness.planted import Planted
 from harness.ports import free_port
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 CLIENT = "192.0.2.77"

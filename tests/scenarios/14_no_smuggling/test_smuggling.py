@@ -5,6 +5,7 @@ from harness.clients import signed_in
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 # What some server has taken for the end of a message: a dot between ends of line that are none.

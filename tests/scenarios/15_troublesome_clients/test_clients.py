@@ -13,6 +13,7 @@ from harness.config import ConfiguredRelay, Device
 from harness.letters import letter
 from harness.planted import Planted
 from harness.relay import Relay
+
 from sandbox.client import Control
 
 

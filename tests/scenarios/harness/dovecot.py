@@ -1,6 +1,6 @@
 """Dovecot's submission service with XOAUTH2: an upstream that nobody here wrote.
 
-It validates tokens itself (JWT, HS256, the key in a file), and relays what it accepts to an SMTP server
+It validates tokens itself (JWT, with keys in files), and relays what it accepts to an SMTP server
 behind it. Compared with Outlook: EHLO says CHUNKING and BURL, and SIZE without a number; MAIL carries
 `AUTH=<user>` on to the server behind; a refused token gets a 334 with JSON first and then `535 5.7.8`,
 where Outlook says `535 5.7.3` at once; there is no limit of connections or rate, and no check of the sender.
@@ -14,9 +14,12 @@ import re
 import secrets
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness import programs
 from harness.certificates import Pair
@@ -90,7 +93,7 @@ class Dovecot:
         self.host, self.port = "127.0.0.1", free_port()
         self._key = secrets.token_bytes(32)
         self._directory = directory
-        self._write_key()
+        self._write_key("HS256", "default", base64.b64encode(self._key))
         config = directory / "dovecot.conf"
         config.write_text(
             _CONFIG.format(
@@ -110,11 +113,18 @@ class Dovecot:
         self._server = programs.Server([program, "-F", "-c", config])
         self._server.wait_for_pattern("starting up for submission")
 
-    def _write_key(self) -> None:
-        # Dovecot looks for the key in <the token's azp>/<alg>/<kid>, each "default" when the token has none.
-        path = self._directory / "keys" / "default" / "HS256" / "default"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(base64.b64encode(self._key))
+    def _write_key(self, algorithm: str, kid: str, key: bytes) -> None:
+        # Dovecot looks in <the token's azp>/<alg>/<kid>, where azp and kid are "default" when missing.
+        path = self._directory / "keys" / "default" / algorithm / kid
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(key)
+
+    def trust(self, jwks: Mapping[str, Any]) -> None:
+        """Take tokens that are signed with a key of this set (RFC 7517), too."""
+        for key in jwt.PyJWKSet.from_dict(dict(jwks)).keys:
+            pem = key.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            assert key.key_id is not None
+            self._write_key("RS256", key.key_id, pem)
 
     @property
     def address(self) -> str:

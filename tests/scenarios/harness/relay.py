@@ -12,7 +12,7 @@ from harness import logfmt, programs
 from harness.clients import Account
 from harness.planted import Planted
 
-COMMAND = (sys.executable, "-W", "default", "-m", "relay_app", "serve")
+COMMAND = (sys.executable, "-W", "default", "-m", "relay_app")
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -28,7 +28,7 @@ class Relay:
         self.settings = dict(settings)
         self._ca = ca
         self._planted = planted
-        self._server = programs.Server(COMMAND, environment(settings))
+        self._server = programs.Server([*COMMAND, "serve"], environment(settings))
         self._stopped = False
         try:
             self._server.wait_for_pattern(r"\bevent=listening\b")
@@ -100,7 +100,7 @@ class Refusal:
 def refuse_to_start(settings: Mapping[str, str], planted: Planted) -> Refusal:
     """Run the relay with settings that it must not accept, until it ends by itself."""
     done = subprocess.run(
-        COMMAND,
+        [*COMMAND, "serve"],
         env=environment(settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -112,3 +112,19 @@ def refuse_to_start(settings: Mapping[str, str], planted: Planted) -> Refusal:
     assert (found := planted.found_in(output)) == [], f"The output gives away: {found}\n{output}"
     assert "Traceback" not in output, output
     return Refusal(done.returncode, done.stdout, done.stderr)
+
+
+def sign_in(settings: Mapping[str, str], refresh_token: str) -> None:
+    """Give the mailbox of these settings its sign-in, with `smtp-relay login`."""
+    done = subprocess.run(
+        [*COMMAND, "login", "--refresh-token", "-"],
+        env=environment(settings),
+        input=refresh_token,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=programs.SECONDS_TO_RUN,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert refresh_token not in done.stdout

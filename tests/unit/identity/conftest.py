@@ -76,7 +76,7 @@ def eventually() -> Callable[[Callable[[], bool]], object]:
     """Wait until a condition holds; the test's own time limit is the end of it."""
 
     async def wait(condition: Callable[[], bool]) -> None:
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (any condition, set by any thread)
             await asyncio.sleep(0.001)
 
     return wait

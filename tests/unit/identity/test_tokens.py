@@ -265,13 +265,12 @@ async def test_requests_run_in_daemon_threads(tokens: Any, flow: Any, eventually
     await waiting
 
 
-def test_the_loop_may_end_while_a_request_hangs(tokens: Any, flow: Any) -> None:
+def test_the_loop_may_end_while_a_request_hangs(tokens: Any, flow: Any, eventually: Eventually) -> None:
     """An answer after the end, or after the request was cancelled, has nowhere to go and breaks nothing."""
 
     async def serve(cancel: bool) -> None:
         request = asyncio.create_task(tokens.refresh())
-        while not flow.asked:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: bool(flow.asked))
         if cancel:
             (ask,) = (task for task in asyncio.all_tasks() if task not in (request, asyncio.current_task()))
             ask.cancel()

@@ -158,7 +158,7 @@ def test_a_file_cut_at_a_base64_boundary_is_told(vault: Vault, tmp_path: Path) -
 def test_a_file_that_cannot_be_read_is_told(vault: Vault, tmp_path: Path) -> None:
     vault.check()
     (tmp_path / "vault" / f"{NAME}.vault").mkdir()
-    with pytest.raises(VaultError, match="Cannot read the vault file .*directory"):
+    with pytest.raises(VaultError, match=r"Cannot read the vault file .*directory"):
         vault.load(NAME)
 
 
@@ -341,6 +341,6 @@ def test_create_key_file_makes_a_private_file_once(tmp_path: Path) -> None:
 def test_create_key_file_never_overwrites_what_is_not_a_key(tmp_path: Path) -> None:
     path = tmp_path / "vault.key"
     path.write_text("something else\n")
-    with pytest.raises(VaultError, match="vault.key: .*not a Fernet key"):
+    with pytest.raises(VaultError, match=r"vault\.key: .*not a Fernet key"):
         create_key_file(path)
     assert path.read_text() == "something else\n"

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -5,7 +7,9 @@ from hypothesis import strategies as st
 from relay_app.errors import SmtpRefusal
 from relay_app.mail.transparency import check_line_endings, stuffed, unstuff
 
-LINES = st.lists(st.sampled_from([b"", b".", b"..", b".a", b"a.", b"text", b"\0\xff"]) | st.binary(max_size=20))
+LINES = st.lists(
+    st.sampled_from([b"", b".", b"..", b".a", b"a.", b"text", b"\0\xff"]) | st.binary(max_size=20)
+)
 
 
 def as_content(lines):
@@ -62,7 +66,7 @@ def test_unstuff_copies_nothing_when_only_the_first_line_is_stuffed(received):
 def test_stuffing_is_undone_by_unstuffing_however_it_is_cut(lines, cuts, chunk):
     content = as_content(lines)
     borders = [0, *sorted(cuts), len(content)]
-    parts = [memoryview(content)[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    parts = [memoryview(content)[a:b] for a, b in pairwise(borders)]
     sent = b"".join(stuffed(parts, chunk))
     assert not sent.startswith(b".\r\n")
     assert b"\r\n.\r\n" not in sent
