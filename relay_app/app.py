@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from relay_app.delivery.courier import DirectCourier
+from relay_app.delivery.outlook import tls_context
 from relay_app.delivery.upstream import Upstream
 from relay_app.errors import RelayError, SettingsError
 from relay_app.identity.flows import DelegatedFlow, tokens_for
@@ -241,10 +242,8 @@ def _vault(settings: Settings) -> Vault:
 
 def _upstream_tls(settings: Settings) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=settings.upstream_ca)
+        return tls_context(settings.upstream_ca)
     except OSError as error:  # ssl.SSLError is one
         raise SettingsError(
             [f"RELAY_UPSTREAM_CA: {settings.upstream_ca} has no PEM certificates: {error}"]
         ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context

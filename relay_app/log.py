@@ -52,13 +52,15 @@ def _withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def _flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """One event, one line: what people and `grep` expect. LogfmtRenderer quotes the rest."""
+    """One event, one line: what people and `grep` expect. What is empty is left out."""
+    flat: EventDict = {}
     for key, value in event.items():
-        if isinstance(value, str):
-            if "\n" in value or "\r" in value:
-                event[key] = " | ".join(line.strip() for line in value.splitlines())
-        elif isinstance(value, float):
-            event[key] = round(value, 3)
+        if isinstance(value, float):
+            value = round(value, 3)
         elif isinstance(value, list | tuple):
-            event[key] = ",".join(map(str, value))
-    return event
+            value = ",".join(map(str, value))
+        if isinstance(value, str) and ("\n" in value or "\r" in value):
+            value = " | ".join(line.strip() for line in value.splitlines())
+        if value is not None and value != "":
+            flat[key] = value
+    return flat

@@ -1,7 +1,7 @@
 """`make demo`: a message travels from a mail program through the relay to the stand-in for Microsoft.
 
-The relay runs as in real life: a process of its own, settings in its environment. The mail program is smtplib,
-doing what Gmail does: STARTTLS with the certificate verified, AUTH PLAIN, one message.
+The relay runs as in real life: a process of its own, settings in its environment. The mail program is smtplib
+and does what Gmail does: STARTTLS with the certificate verified, AUTH PLAIN, one message.
 """
 
 import base64

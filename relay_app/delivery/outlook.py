@@ -7,6 +7,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from relay_app.delivery.conversation import (
@@ -75,7 +76,7 @@ class SignInRefused(Undelivered):
     """AUTH was refused."""
 
 
-def tls_context(cafile: str | None = None) -> ssl.SSLContext:
+def tls_context(cafile: Path | None = None) -> ssl.SSLContext:
     """Return a context that verifies certificate and host name, with the system's trust or a PEM bundle."""
     context = ssl.create_default_context(cafile=cafile)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -34,8 +34,7 @@ _AUTHOR = re.compile(
     """,
     re.VERBOSE,
 )
-# Atoms, dots after the first and RFC 6532's UTF-8: all readers take these for the words of a name. Encoded words
-# are atoms.
+# Atoms (encoded words too), dots but the first, RFC 6532's UTF-8: all readers take these for words of a name.
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-"
 _WORDS = re.compile(rf"[ \t]*+(?:[{_ATEXT}][{_ATEXT}. \t]*+)?")
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # as "surrogateescape" decodes it

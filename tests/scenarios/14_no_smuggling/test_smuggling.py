@@ -17,7 +17,6 @@ ENDINGS = {
     "CR.CRLF": b"\r.\r\n",
     "CRLF.CR": b"\r\n.\r",
     "CRLF.CRCRLF": b"\r\n.\r\r\n",
-    "CRCRLF.CRLF": b"\r\r\n.\r\n",
     "NUL": b"\r\n\0.\r\n",
     "dot NUL": b"\r\n.\0\r\n",
 }
