@@ -28,8 +28,9 @@ def serve(verbose: bool) -> None:
     """Run the relay. SIGTERM stops it, SIGHUP reloads certificates and RELAY_CONFIG."""
     import asyncio
 
-    from relay_app import log, settings
+    from relay_app import log, memory, settings
 
+    memory.return_large_blocks()
     log.configure(verbose=verbose)
     with _explained("start"):
         from relay_app.app import App

@@ -240,7 +240,10 @@ class Conversation:
             self._closing(reply)
             return
         command = self._unanswered.popleft()
-        if reply.code == 421 and command.name in ("NOOP", "RSET", "MAIL", "RCPT", "DATA"):
+        # 53x: it takes us for strangers (again), so it is this connection that is of no more use.
+        if command.name in ("NOOP", "RSET", "MAIL", "RCPT", "DATA") and (
+            reply.code == 421 or 530 <= reply.code < 540
+        ):
             self._closing(reply)
             return
         command.handler(reply)

@@ -141,8 +141,8 @@ TABLE: tuple[Row, ...] = (
     ),
     _row(
         "not-signed-in",
-        _MESSAGE,
-        r"53\d ",
+        _ANY - _AUTH,
+        r"53\d\b",
         Outcome.DEFERRED,
         "Outlook no longer takes this connection as signed in.",
         "Send the message again. If it happens each time, sign the mailbox in again.",
