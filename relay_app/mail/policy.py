@@ -43,7 +43,7 @@ class Prepared:
     header: bytes
     body: memoryview | bytes
     repairs: tuple[str, ...]
-    """What was mended, for the log: bcc, from, display-name, date, message-id."""
+    """What was mended, for the log: bcc, from, sender, display-name, date, message-id."""
 
 
 def judge_sender(address: str, rules: SenderRules) -> None:
@@ -85,7 +85,7 @@ def prepare(
 
     All fields stay byte for byte, except: Bcc: is removed (the envelope has these recipients), a display name
     with an unquoted "@" gets quotes, From: is written anew if the rules say so or if its syntax is bad but
-    its meaning certain.
+    its meaning certain, a foreign Sender: is removed (RFC 6409 8.1: that field is the submission server's).
 
     Raises:
         SmtpRefusal: 550 5.7.1, the From: field is foreign, missing, doubled or cannot be read with certainty;
@@ -102,6 +102,8 @@ def prepare(
         elif field.name == b"from":
             header.append(from_field)
             from_field = b""  # the place of the first; the others go
+        elif field.name == b"sender" and not _sender_stands(field, rules, envelope.smtputf8):
+            repairs.append("sender")
         elif field.name in _ADDRESS_FIELDS:
             mended = quote_display_names(field.raw)
             if mended != field.raw:
@@ -140,6 +142,12 @@ def _settle_authors(
     rewritten = write_authors("From", (Author(name, rules.mailbox),))
     wants_replies = bool(reading.authors) and not has_reply_to
     return rewritten, write_authors("Reply-To", reading.authors) if wants_replies else b"", ["from"]
+
+
+def _sender_stands(field: Field, rules: SenderRules, smtputf8: bool) -> bool:
+    """True if a Sender: field names nobody but whom the device may send as."""
+    reading = read_authors(field.value, smtputf8=smtputf8)
+    return not reading.doubt and all(rules.permits(author.address) for author in reading.authors)
 
 
 _OR_REWRITE = 'or set foreign_from = "rewrite" for this device'

@@ -127,12 +127,23 @@ def test_bcc_is_removed():
 
 @pytest.mark.parametrize("name", [b"To", b"Cc", b"Reply-To", b"Sender"])
 def test_display_names_are_quoted(name):
-    message = prepared(b"From: box@ours.example\r\n" + name + b": x @ y <a@b.example>\r\n" + DATED)
+    message = prepared(b"From: box@ours.example\r\n" + name + b": x @ y <alias@ours.example>\r\n" + DATED)
     assert (
         message.header
-        == TRACE + b"From: box@ours.example\r\n" + name + b': "x @ y" <a@b.example>\r\n' + DATED
+        == TRACE + b"From: box@ours.example\r\n" + name + b': "x @ y" <alias@ours.example>\r\n' + DATED
     )
     assert message.repairs == ("display-name",)
+
+
+@pytest.mark.parametrize("rules", [REFUSE, REWRITE])
+@pytest.mark.parametrize(
+    "sender",
+    [b"boss@other.example", b"Boss <boss@other.example>", b"box@ours.example, boss@other.example", b"<"],
+)
+def test_a_foreign_sender_field_is_removed(sender, rules):
+    message = prepared(b"Sender: " + sender + b"\r\nFrom: box@ours.example\r\n" + DATED, rules)
+    assert message.header == TRACE + b"From: box@ours.example\r\n" + DATED
+    assert message.repairs == ("sender",)
 
 
 def test_display_names_elsewhere_are_not():
