@@ -183,7 +183,7 @@ def _turn(directory: Path) -> Iterator[None]:
     """Hold the directory's lock. The kernel lets go of it when the process dies."""
     lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        pass
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)

@@ -1,4 +1,4 @@
-"""A clock and a flow that tests set by hand; Entra, as the sandbox plays it, and one that gives odd answers."""
+"""A clock and a flow that tests set by hand; Entra as the sandbox plays it, and one with odd answers."""
 
 import asyncio
 import json

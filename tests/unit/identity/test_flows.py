@@ -91,6 +91,13 @@ def test_app_only_token_is_replaced_by_force(office: Any, sandbox: Any) -> None:
     assert sandbox.control.counters().entra.discovery_requests == 1  # one long-lived application
 
 
+def test_no_connection_is_kept_until_the_next_token_is_due(office: Any, sandbox: Any) -> None:
+    flow = app_only(office, sandbox)
+    flow.fetch(force=True)
+    assert flow._http is not None
+    assert len(flow._http._session.get_adapter("https://localhost").poolmanager.pools) == 0
+
+
 def test_a_token_of_seconds_expires_in_seconds(office: Any, sandbox: Any) -> None:
     flow = app_only(office, sandbox)
     long = flow.fetch(force=True)
@@ -145,7 +152,7 @@ def test_who_has_mended_the_app_does_not_wait(office: Any, sandbox: Any) -> None
 
 
 def test_nobody_has_signed_in(me: Any, sandbox: Any, vault: Vault) -> None:
-    with pytest.raises(SignInNeeded, match="smtp-relay login me@outlook.com"):
+    with pytest.raises(SignInNeeded, match=r"smtp-relay login me@outlook\.com"):
         delegated(me, sandbox, vault).fetch(force=False)
     assert sandbox.control.counters().entra.discovery_requests == 0
 
@@ -224,6 +231,14 @@ def test_the_user_is_the_primary_name_not_the_alias(me: Any, sandbox: Any, vault
     assert token.user == me.address
     assert flow.fetch(force=True).user == me.address
     assert vault.names() == ["me.alias@outlook.com"]
+
+
+def test_without_a_primary_name_the_user_is_the_address(me: Any, vault: Vault, signed_in: Any) -> None:
+    cache = json.loads(vault.load(me.address) or b"")
+    for account in cache["Account"].values():
+        account["username"] = ""
+    vault.store(me.address, json.dumps(cache).encode())
+    assert signed_in.fetch(force=False).user == me.address
 
 
 def test_a_public_client_needs_no_secret(me: Any, world: Any, sandbox: Any, vault: Vault) -> None:
@@ -541,7 +556,12 @@ async def test_no_secret_in_the_log(
 
 def test_nothing_heavy_is_imported_at_start() -> None:
     script = (
-        "import sys, relay_app.identity.flows, relay_app.identity.keeper;"
+        "import sys; from pathlib import Path; from relay_app.identity import flows, keeper, vault\n"
+        "from relay_app.settings import Flow, MailboxSettings\n"
+        "store = vault.Vault(Path('/nonexistent'), b'A' * 43 + b'=')\n"
+        "for flow in Flow:\n"
+        "    box = MailboxSettings('me@outlook.com', flow, 'consumers', 'app')\n"
+        "    flows.tokens_for(box, authority='https://localhost', ca=None, vault=store)\n"
         "print([name for name in ('msal', 'requests') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
