@@ -136,7 +136,7 @@ def _relay(environment: dict[str, str]) -> Iterator[None]:
 
     def ready() -> bool:
         text = "".join(lines)
-        return ("event=listening" in text and "tokens ok" in text) or "" in lines
+        return ("event=listening" in text and "tokens_ok" in text) or "" in lines
 
     try:
         with grown:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import Protocol
@@ -274,21 +275,25 @@ class MailboxTokens:
             return
         if state is not State.OK:
             log.warning(
-                "tokens failing" if state is State.FAILING else "sign-in needed",
+                "tokens_failing" if state is State.FAILING else "sign_in_needed",
                 mailbox=self.address,
                 error=str(self.last_error),
-                token_valid_until=self.expires_at,
+                token_valid_until=_date(self.expires_at),
             )
             return
-        log.info("tokens ok", mailbox=self.address, user=self.user, expires_at=self.expires_at)
+        log.info("tokens_ok", mailbox=self.address, user=self.user, expires=_date(self.expires_at))
         if self.user.lower() != self.address.lower():
             log.warning(
-                "signed in as another user",
+                "signed_in_as_another_user",
                 mailbox=self.address,
                 user=self.user,
                 hint=f"Outlook must allow {self.user} to send as {self.address}; "
                 "otherwise sign in with the mailbox's own account.",
             )
+
+
+def _date(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 async def _in_thread(function: Callable[[], AccessToken], name: str) -> AccessToken:

@@ -334,10 +334,10 @@ async def test_each_change_of_state_is_logged_once(tokens: Any, flow: Any, clock
         flow.error = None
         await refresh(2)
     assert [(line["event"], line["log_level"]) for line in log] == [
-        ("tokens ok", "info"),
-        ("tokens failing", "warning"),
-        ("sign-in needed", "warning"),
-        ("tokens ok", "info"),
+        ("tokens_ok", "info"),
+        ("tokens_failing", "warning"),
+        ("sign_in_needed", "warning"),
+        ("tokens_ok", "info"),
     ]
     assert all(line["mailbox"] == ADDRESS for line in log)
     assert log[2]["error"] == "Expired. Sign in. (AADSTS700082)"
@@ -348,7 +348,7 @@ async def test_another_user_than_the_mailbox_is_pointed_out(tokens: Any, flow: A
     flow.user = "Someone.Else@outlook.com"
     with structlog.testing.capture_logs() as log:
         assert (await tokens.token()).user == "Someone.Else@outlook.com"
-    assert log[-1]["event"] == "signed in as another user"
+    assert log[-1]["event"] == "signed_in_as_another_user"
     assert "send as me@outlook.com" in log[-1]["hint"]
 
 
