@@ -399,7 +399,7 @@ class Conversation:
     def _on_data(self, reply: Reply) -> None:
         verdict = self._transaction.verdict
         if reply.code == 354 and not verdict:
-            self._unanswered.append(_Command("the message", None, self._on_final))
+            self._unanswered.append(_Command("the final dot", None, self._on_final))
             self._events.append(SendContent())
         elif reply.code == 354:
             # Too late to take DATA back; whatever is sent now would be delivered to somebody.

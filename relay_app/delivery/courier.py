@@ -9,8 +9,6 @@ from relay_app.delivery.upstream import Upstream
 from relay_app.delivery.verdict import Verdict
 from relay_app.mail.submission import Submission
 
-__all__ = ["Courier", "DirectCourier", "Upstream"]
-
 
 class Courier(Protocol):
     """Takes responsibility for a submission, as far as its verdict says."""

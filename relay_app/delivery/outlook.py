@@ -56,7 +56,7 @@ class Deadlines:
 
     def reply_to(self, command: str) -> float:
         """Return how long the reply to `command` may take; names as in `Conversation.awaiting`."""
-        special = {"DATA": self.data, "the message": self.final, "NOOP": self.check, "QUIT": self.quit}
+        special = {"DATA": self.data, "the final dot": self.final, "NOOP": self.check, "QUIT": self.quit}
         return special.get(command, self.command)
 
 
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
             await self._until(
                 lambda seen=replies: conversation.replies > seen,  # type: ignore[misc]
                 self._deadlines.reply_to(command),
-                command if command.startswith("the ") else f"the reply to {command}",
+                "the greeting" if command == "the greeting" else f"the reply to {command}",
             )
         event = self._events.popleft()
         if isinstance(event, Closing):

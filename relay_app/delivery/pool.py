@@ -80,21 +80,19 @@ class Pool:
         while self._idle:
             entry = self._idle.pop()
             entry.timer.cancel()
-            connection = entry.connection
-            if not connection.usable:
-                connection.abort()
-            elif self._clock() - entry.since < CHECK_AFTER or await self._answers(connection):
-                return connection
+            good = False
+            try:
+                good = await self._is_good(entry)
+            finally:
+                if not good:
+                    entry.connection.abort()
+            if good:
+                return entry.connection
         return await connect()
 
-    async def _answers(self, connection: Connection) -> bool:
-        alive = False
-        try:
-            alive = await connection.check()
-        finally:
-            if not alive:
-                connection.abort()
-        return alive
+    async def _is_good(self, entry: _Idle) -> bool:
+        connection = entry.connection
+        return connection.usable and (self._clock() - entry.since < CHECK_AFTER or await connection.check())
 
     def release(self, connection: Connection | None) -> None:
         """Give a slot back, and the connection in it if there is one."""

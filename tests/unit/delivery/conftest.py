@@ -191,6 +191,17 @@ class Tokens:
 
 
 @pytest.fixture
+def until():
+    """Wait for a condition that the event loop will bring about."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+
+    return wait
+
+
+@pytest.fixture
 def tokens() -> Tokens:
     return Tokens()
 

@@ -26,8 +26,8 @@ LITERAL = [
         "smtp-auth-disabled-mailbox",
         Stage.AUTH,
         REFUSED,
-        "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox. Visit "
-        "https://aka.ms/smtp_auth_disabled for more information. [FR4P281CA0123.DEUP281.PROD.OUTLOOK.COM]",
+        "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox. "
+        "Visit https://aka.ms/smtp_auth_disabled for more information. [FR4P281CA0123.PROD.OUTLOOK.COM]",
     ),
     (
         "security-defaults",
@@ -111,9 +111,9 @@ LITERAL = [
         "daily-limit",
         Stage.DATA,
         DEFERRED,
-        "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message due "
-        "to a permanent exception with message The message can't be submitted because the sender's submission "
-        "quota was exceeded.",
+        "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message "
+        "due to a permanent exception with message The message can't be submitted because the sender's "
+        "submission quota was exceeded.",
     ),
     ("too-many-recipients", Stage.RCPT, DEFERRED, "452 4.5.3 Too many recipients"),
     (
@@ -189,13 +189,10 @@ def test_no_row_is_unreachable_and_none_is_untested():
 
 
 @pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("code", range(400, 600))
-def test_every_negative_reply_has_a_verdict_and_none_temporary_becomes_permanent(code, stage):
-    verdict = judge(Reply(code, "", ""), stage)
-    if code < 500 or stage in (Stage.AUTH, Stage.CONNECT) or 530 <= code < 540:
-        assert verdict.outcome is DEFERRED
-    else:
-        assert verdict.outcome is REFUSED
+def test_every_negative_reply_has_a_verdict_and_none_temporary_becomes_permanent(stage):
+    for code in range(400, 600):
+        about_us = code < 500 or stage in (Stage.AUTH, Stage.CONNECT) or 530 <= code < 540
+        assert judge(Reply(code, "", ""), stage).outcome is (DEFERRED if about_us else REFUSED), code
 
 
 def test_a_refusal_is_not_the_block_that_follows_many():
@@ -213,7 +210,8 @@ def test_accepted_gives_outlooks_text_and_our_id():
 def test_refused_gives_outlooks_words_then_ours():
     verdict = Verdict(REFUSED, Reply(554, "5.2.2", "mailbox full"), "It is full.", "Empty it.")
     assert answer(verdict, "ID7").wire() == (
-        b"554-5.2.2 mailbox full\r\n554-5.2.2 It is full.\r\n554-5.2.2 Empty it.\r\n554 5.2.2 Relay id ID7\r\n"
+        b"554-5.2.2 mailbox full\r\n554-5.2.2 It is full.\r\n"
+        b"554-5.2.2 Empty it.\r\n554 5.2.2 Relay id ID7\r\n"
     )
 
 
