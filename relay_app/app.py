@@ -5,8 +5,9 @@ import os
 import signal
 import ssl
 import tempfile
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -33,6 +34,7 @@ _log = structlog.get_logger()
 _Opened = TypeVar("_Opened")
 
 _CERTIFICATE_POLL = 5.0  # seconds between looks at the certificate's files
+_GOODBYE = 6.0  # seconds for connections to be closed with QUIT; each waits 5 s for its reply
 _RELOADABLE = {"mailboxes", "devices", "limits"}
 
 
@@ -48,7 +50,7 @@ class App:
         self._load = load
         self._tokens: dict[str, MailboxTokens] = {}
         self._upstreams: dict[str, Upstream] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None]
         self._stop = asyncio.Event()
         self._certificate, self._vault, self._upstream_tls = _open_files(settings)
 
@@ -58,6 +60,11 @@ class App:
         Raises:
             ListenError: an address cannot be listened on.
         """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        reload = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
         settings = self._settings
         devices = Devices(settings.devices, Throttle(monotonic), monotonic)
         courier = DirectCourier(self._upstreams)
@@ -68,23 +75,19 @@ class App:
             devices=devices,
             courier=courier,
         )
-        await self._take_mailboxes(settings)
+        for mailbox in settings.mailboxes:
+            self._add(mailbox)
         endpoints = {
             Mode.STARTTLS: settings.listen,
             Mode.IMPLICIT_TLS: settings.listen_tls,
             Mode.PROXY: settings.listen_proxy,
         }
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGINT, self._stop.set)
-        reload = asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
         await self._listener.start(endpoints)
         background = [
             asyncio.create_task(self._watch_certificate()),
             asyncio.create_task(self._reloads(reload)),
         ]
-        self._start_keeper()
+        self._keeper = self._start_keeper()
         _log.info("started", mailboxes=[mailbox.address for mailbox in settings.mailboxes])
         try:
             await self._stop.wait()
@@ -92,9 +95,9 @@ class App:
             await self._listener.stop(self._settings.limits.drain_timeout)
         finally:
             for task in (*background, self._keeper):
-                if task is not None:
-                    task.cancel()
-            await courier.close()
+                task.cancel()
+            await asyncio.wait((*background, self._keeper))
+            await _politely(courier.close())
             devices.close()
         _log.info("stopped")
 
@@ -107,36 +110,48 @@ class App:
         while True:
             await asked.wait()
             asked.clear()
-            self._certificate.refresh(force=True)
             try:
-                settings = await asyncio.to_thread(self._load)
+                await self._reload()
             except SettingsError as error:
                 for problem in error.problems:
                     _log.error("reload_refused", reason=problem, consequence="the old settings stay in use")
-                continue
-            await self._take(settings)
+            except Exception:  # the next SIGHUP must still find somebody here
+                _log.exception(
+                    "reload_failed", consequence="correct the settings and reload again, or restart"
+                )
 
-    async def _take(self, settings: Settings) -> None:
+    async def _reload(self) -> None:
+        self._certificate.refresh(force=True)
+        wanted = await asyncio.to_thread(self._load)
         for name in (each.name for each in fields(Settings) if each.name not in _RELOADABLE):
-            if getattr(settings, name) != getattr(self._settings, name):
+            if getattr(wanted, name) != getattr(self._settings, name):
                 _log.warning("reload_incomplete", setting=name, consequence="it takes effect after a restart")
-        self._settings = settings
-        self._listener.limits = settings.limits
-        self._listener.devices.replace(settings.devices)
-        await self._take_mailboxes(settings)
-        self._start_keeper()
-        _log.info("reloaded", mailboxes=[mailbox.address for mailbox in settings.mailboxes])
+        self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in _RELOADABLE})
+        self._listener.limits = wanted.limits
+        self._listener.devices.replace(wanted.devices)
+        await self._take_mailboxes()
+        self._keeper.cancel()
+        self._keeper = self._start_keeper()
+        _log.info("reloaded", mailboxes=[mailbox.address for mailbox in wanted.mailboxes])
 
-    async def _take_mailboxes(self, settings: Settings) -> None:
-        """Make what new and changed mailboxes need, keep what others have, close what nobody needs."""
-        wanted = {mailbox.address: mailbox for mailbox in settings.mailboxes}
-        for address, upstream in list(self._upstreams.items()):
-            if wanted.get(address) != upstream.mailbox:
-                del self._upstreams[address], self._tokens[address]
-                await upstream.close()
-        for address, mailbox in wanted.items():
-            if address not in self._upstreams:
-                self._add(mailbox)
+    async def _take_mailboxes(self) -> None:
+        """Make what new and changed mailboxes need, keep what others have, close what nobody needs.
+
+        What has to go serves until its idle connections are closed: no mail finds a changed mailbox missing,
+        and its old connections do not add up with the new ones.
+        """
+        wanted = {mailbox.address: mailbox for mailbox in self._settings.mailboxes}
+        for address in wanted.keys() - self._upstreams.keys():
+            self._add(wanted[address])
+        outdated = [
+            each for each in self._upstreams.values() if wanted.get(each.mailbox.address) != each.mailbox
+        ]
+        await asyncio.gather(*(_politely(upstream.close()) for upstream in outdated))
+        for upstream in outdated:
+            address = upstream.mailbox.address
+            del self._upstreams[address], self._tokens[address]
+            if address in wanted:
+                self._add(wanted[address])
 
     def _add(self, mailbox: MailboxSettings) -> None:
         settings = self._settings
@@ -150,10 +165,8 @@ class App:
             tokens=tokens,
         )
 
-    def _start_keeper(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-        self._keeper = asyncio.create_task(Keeper(self._tokens.values()).run())
+    def _start_keeper(self) -> asyncio.Task[None]:
+        return asyncio.create_task(Keeper(self._tokens.values()).run())
 
 
 def redeem(settings: Settings, address: str | None, refresh_token: str) -> AccessToken:
@@ -167,11 +180,13 @@ def redeem(settings: Settings, address: str | None, refresh_token: str) -> Acces
     delegated = {mailbox.address: mailbox for mailbox in settings.mailboxes if mailbox.flow.delegated}
     if address is None and len(delegated) == 1:
         address = next(iter(delegated))
+    if not delegated:
+        raise SettingsError(["No mailbox needs a sign-in: all of them use client_credentials"])
     mailbox = delegated.get((address or "").lower())
     if mailbox is None:
-        choice = ", ".join(delegated) or "none: no mailbox needs a sign-in"
-        raise SettingsError([f"{address or 'no mailbox given'}: choose one of {choice}"])
-    _check_data_dir(settings.data_dir)
+        problem = f"{address} is not one of them" if address else "It is not said which mailbox signs in"
+        raise SettingsError([f"{problem}. Name one of {', '.join(delegated)}"])
+    _check_data_dir(settings)
     flow = DelegatedFlow(
         mailbox, authority=settings.authority, ca=settings.upstream_ca, vault=_vault(settings)
     )
@@ -186,17 +201,21 @@ def _open_files(settings: Settings) -> tuple[Certificate, Vault, ssl.SSLContext]
         try:
             return open_one(settings)
         except RelayError as error:
-            problems.append(str(error))
+            problems.extend(str(error).splitlines())
         return None
 
-    _check_data_dir(settings.data_dir)
-    certificate, vault, tls = attempt(_certificate), attempt(_vault), attempt(_upstream_tls)
+    data_dir = attempt(_check_data_dir)
+    tls = attempt(_upstream_tls)
+    # What would only say once more that the data directory cannot be used is not tried.
+    certificate = attempt(_certificate) if data_dir or settings.tls_cert else None
+    vault = attempt(_vault) if data_dir else None
     if certificate is None or vault is None or tls is None:
         raise SettingsError(problems)
     return certificate, vault, tls
 
 
-def _check_data_dir(path: Path) -> None:
+def _check_data_dir(settings: Settings) -> Path:
+    path = settings.data_dir
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
@@ -208,6 +227,7 @@ def _check_data_dir(path: Path) -> None:
                 f"{os.getuid()} (chown {os.getuid()} {path}), make room, or choose another one"
             ]
         ) from error
+    return path
 
 
 def _certificate(settings: Settings) -> Certificate:
@@ -247,3 +267,10 @@ def _upstream_tls(settings: Settings) -> ssl.SSLContext:
         raise SettingsError(
             [f"RELAY_UPSTREAM_CA: {settings.upstream_ca} has no PEM certificates: {error}"]
         ) from error
+
+
+async def _politely(closing: Awaitable[None]) -> None:
+    """Let connections be closed with QUIT, but not for long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GOODBYE):
+            await closing

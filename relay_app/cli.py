@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from relay_app.errors import RelayError, SettingsError
+from relay_app.errors import RelayError
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters that nobody confuses: 5 bits each
 _LENGTH = 20
@@ -67,12 +67,12 @@ def password(stdin: bool) -> None:
     from relay_app.settings import HASHER
 
     if stdin:
-        chosen = sys.stdin.readline().rstrip("\r\n")
+        chosen = click.get_binary_stream("stdin").readline().rstrip(b"\r\n")
         if not chosen:
             raise click.UsageError("Nothing came on standard input.")
     else:
-        chosen = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
-        click.echo(f"Password: {chosen}")
+        chosen = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)).encode()
+        click.echo(f"Password: {chosen.decode()}")
     click.echo(f"Hash:     {HASHER.hash(chosen)}")
 
 
@@ -81,7 +81,7 @@ def password(stdin: bool) -> None:
 @click.option(
     "--refresh-token",
     "file",
-    type=click.File("r"),
+    type=click.File("r", errors="replace"),
     required=True,
     help="A file with a refresh token for the mailbox and this app registration; - for standard input.",
 )
@@ -90,9 +90,12 @@ def login(mailbox: str | None, file: TextIO) -> None:
     from relay_app import log, settings
     from relay_app.app import redeem
 
+    refresh_token = file.read().strip()
+    if not refresh_token:
+        raise click.UsageError(f"There is no refresh token in {file.name}.")
     log.configure()
     with _explained("sign in"):
-        token = redeem(settings.load(os.environ), mailbox, file.read().strip())
+        token = redeem(settings.load(os.environ), mailbox, refresh_token)
         click.echo(f"Signed in as {token.user}. The relay can send.")
 
 
@@ -102,8 +105,7 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except RelayError as error:
-        problems = error.problems if isinstance(error, SettingsError) else (str(error),)
         click.echo(f"smtp-relay cannot {what}:", err=True)
-        for problem in problems:
+        for problem in str(error).splitlines():
             click.echo(f"  - {problem}", err=True)
         sys.exit(_CANNOT_START)

@@ -58,9 +58,16 @@ def _flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
         if isinstance(value, float):
             value = round(value, 3)
         elif isinstance(value, list | tuple):
-            value = ",".join(map(str, value))
-        if isinstance(value, str) and ("\n" in value or "\r" in value):
-            value = " | ".join(line.strip() for line in value.splitlines())
+            value = _printable(",".join(map(str, value)))
+        elif not isinstance(value, bool | int | None):
+            value = _printable(str(value))
         if value is not None and value != "":
             flat[key] = value
     return flat
+
+
+def _printable(text: str) -> str:
+    """One line, and nothing that a terminal would obey: some of what is logged was said by strangers."""
+    if not text.isprintable():
+        text = " | ".join(line.strip() for line in text.splitlines())
+    return "".join(char if char.isprintable() else "?" for char in text)

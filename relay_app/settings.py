@@ -7,6 +7,7 @@ the variables can say of one mailbox and one device, `[limits]` has `Limits`. A 
 
 import base64
 import binascii
+import math
 import re
 import socket
 import tomllib
@@ -33,6 +34,7 @@ _SENDER = re.compile(r"(?:\*|[^\s@<>\"(),:;\\\[\]*]+)@[^\s@<>\"(),:;\\\[\]*]+")
 _HOSTNAME = re.compile(r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
+_PORT = re.compile(r"[0-9]{1,5}")
 _SHARED_TENANTS = frozenset({"common", "organizations", "consumers"})
 
 
@@ -207,7 +209,7 @@ class _Parser:
             web_listen=self._endpoints("RELAY_WEB_LISTEN", text["web_listen"]),
             limits=self._limits(file),
         )
-        self._check_together(settings)
+        self._check_together(settings, text)
         if self._problems:
             raise SettingsError(self._problems)
         return settings
@@ -225,6 +227,9 @@ class _Parser:
         for name in sorted(self._environ):
             if name.startswith("RELAY_") and name not in known:
                 self._problem(f"{name}: there is no such setting. Correct its name or remove it")
+            elif name in known and not self._environ[name].isprintable():
+                self._problem(f"{name} has characters that are not text, or more than one line")
+                del self._environ[name]
 
     def _file(self) -> dict[str, Any]:
         name = self._environ.get("RELAY_CONFIG")
@@ -238,7 +243,7 @@ class _Parser:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             self._problem(f"RELAY_CONFIG: {name} is not TOML: {error}")
             return {}
-        for key in file.keys() - {"relay", "limits", "mailbox"}:
+        for key in sorted(file.keys() - {"relay", "limits", "mailbox"}):
             self._problem(f"RELAY_CONFIG: there is no [{key}]. There are [relay], [limits] and [[mailbox]]")
         return file
 
@@ -258,7 +263,7 @@ class _Parser:
         return tables
 
     def _check_keys(self, where: str, table: Mapping[str, Any], keys: set[str]) -> None:
-        for key in table.keys() - keys:
+        for key in sorted(table.keys() - keys):
             self._problem(
                 f"RELAY_CONFIG: {where} has no setting {key!r}. It can have {', '.join(sorted(keys))}"
             )
@@ -268,15 +273,15 @@ class _Parser:
         if name in _RELAY_SECRETS:
             return self._secret(variable) or self._file_secret(f"[relay] {name}", name, table)
         if variable in self._environ:
-            return self._environ[variable]
+            return self._environ[variable].strip()
         value = table.get(name, _RELAY[name])
         if isinstance(value, list):
             value = ",".join(map(str, value))
         return self._text(f"[relay] {name}", value)
 
     def _text(self, where: str, value: object) -> str:
-        if not isinstance(value, str):
-            self._problem(f"RELAY_CONFIG: {where} must be a text in quotes, not {value!r}")
+        if not isinstance(value, str) or "\0" in value:
+            self._problem(f"RELAY_CONFIG: {where} must be a text in quotes")  # its value may be a secret
             return ""
         return value.strip()
 
@@ -424,8 +429,11 @@ class _Parser:
             )
             senders = []
         policy = self._text(f"{where}: foreign_from", table.get("foreign_from", ForeignFrom.REFUSE.value))
+        name = self._text(f"{where}: name", table.get("name", mailbox))
+        if not (name.isprintable() and 0 < len(name.encode()) < 256) and "name" in table:
+            self._problem(f"RELAY_CONFIG: {where}: name must have 1 to 255 printable characters")
         return self._device(
-            self._text(f"{where}: name", table.get("name", mailbox)),
+            name,
             mailbox,
             secrets,
             tuple(sender.lower() for sender in senders),
@@ -463,12 +471,16 @@ class _Parser:
 
     def _check_hash(self, where: str, hashed: str) -> None:
         try:
-            argon2.extract_parameters(hashed)
-        except argon2.exceptions.InvalidHashError:
+            HASHER.verify(hashed, b"")
+        except argon2.exceptions.VerifyMismatchError:
+            return  # as it should be: the hash can be read, and the password is not empty
+        except (argon2.exceptions.VerificationError, ValueError):  # ValueError: no hash, or not ASCII
             self._problem(
                 f"{where} is not an argon2 hash: it must begin with $argon2id$. In a compose file write each "
                 "$ as $$. Make one: smtp-relay device password"
             )
+        else:
+            self._problem(f"{where} is the hash of an empty password. Make one: smtp-relay device password")
 
     def _check_unique(self, what: str, names: list[str]) -> None:
         lowered = [name.lower() for name in names]
@@ -502,7 +514,7 @@ class _Parser:
     def _endpoint(self, where: str, text: str) -> Endpoint | None:
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not (port.isascii() and port.isdigit() and int(port) < 65536) or (":" in host and "[" not in text):
+        if not (_PORT.fullmatch(port) and int(port) < 65536) or (":" in host and "[" not in text):
             self._problem(
                 f"{where}: {text!r} is not host:port, such as 0.0.0.0:587 or [::]:587 (several: with commas)"
             )
@@ -511,6 +523,10 @@ class _Parser:
 
     def _upstream(self, text: str) -> Endpoint:
         endpoint = self._endpoint("RELAY_UPSTREAM", text)
+        if endpoint is not None and text.startswith(":"):
+            self._problem(f"RELAY_UPSTREAM: {text!r} has no host. Use smtp.office365.com:587")
+        if endpoint is not None and not (_HOSTNAME.fullmatch(endpoint.host) or _is_ip(endpoint.host)):
+            self._problem(f"RELAY_UPSTREAM: {endpoint.host!r} is not a host name. Use smtp.office365.com:587")
         if endpoint is not None and endpoint.port == 465:
             self._problem("RELAY_UPSTREAM: Outlook offers STARTTLS on port 587, not TLS on 465. Use 587")
         return endpoint or Endpoint("", 0)
@@ -534,7 +550,10 @@ class _Parser:
             return None
 
     def _authority(self, text: str) -> str:
-        url = urlsplit(text)
+        try:
+            url = urlsplit(text)
+        except ValueError:  # brackets that do not match
+            url = urlsplit("")
         if url.scheme != "https" or not url.hostname or url.path.strip("/") or url.query:
             self._problem(
                 f"RELAY_AUTHORITY: {text!r} must be https://host without a path, such as "
@@ -565,10 +584,11 @@ class _Parser:
         kinds = {each.name: each.type for each in fields(Limits)}
         table = self._table(file, "limits", set(kinds))
         values: dict[str, Any] = {}
-        for name in table.keys() & kinds.keys():
+        for name in sorted(table.keys() & kinds.keys()):
             value = table[name]
             whole = kinds[name] is int
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value <= 0:
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not (number and 0 < value < math.inf):  # false for nan too
                 self._problem(
                     f"RELAY_CONFIG: [limits] {name} must be a {'whole ' if whole else ''}number above 0, "
                     f"not {value!r}"
@@ -577,11 +597,19 @@ class _Parser:
             values[name] = value
         return Limits(**values)
 
-    def _check_together(self, settings: Settings) -> None:
-        if not (settings.listen or settings.listen_tls or settings.listen_proxy):
+    def _check_together(self, settings: Settings, text: Mapping[str, str]) -> None:
+        if not (text["listen"] or text["listen_tls"] or text["listen_proxy"]):
             self._problem("RELAY_LISTEN: nothing to listen on. Use 0.0.0.0:587")
-        if bool(settings.tls_cert) != bool(settings.tls_key) and not self._problems:
+        if bool(text["tls_cert"]) != bool(text["tls_key"]):
             self._problem("RELAY_TLS_CERT and RELAY_TLS_KEY belong together: set both, or neither")
         endpoints = [*settings.listen, *settings.listen_tls, *settings.listen_proxy, *settings.web_listen]
         for endpoint in sorted({str(e) for e in endpoints if e.port and endpoints.count(e) > 1}):
             self._problem(f"{endpoint} is given to two listeners. Each needs an address of its own")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -31,6 +31,9 @@ from relay_app.delivery.verdict import Outcome, Verdict
 from relay_app.mail.reply import Reply
 from relay_app.mail.submission import Envelope, Submission
 
+_COMMAND_LINE = 510
+"""Octets of a command line, without CRLF (RFC 5321 4.5.3.1.4)."""
+
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
@@ -175,9 +178,17 @@ class Conversation:
         self._ehlo()
 
     def sign_in(self, user: str, token: str) -> None:
-        """AUTH XOAUTH2, with an initial response: one round trip (RFC 4954 4 allows 12288 octets)."""
+        """AUTH XOAUTH2, with an initial response only if the command line has room for it (RFC 4954 4).
+
+        Microsoft's tokens have 1.5 kB and more: they are sent after the empty challenge. Outlook would take
+        the long line, others (Dovecot) do not.
+        """
         response = base64.b64encode(f"user={user}\x01auth=Bearer {token}\x01\x01".encode())
-        self._send(_Command("AUTH", b"AUTH XOAUTH2 " + response, self._on_auth))
+        one_line = b"AUTH XOAUTH2 " + response
+        if len(one_line) <= _COMMAND_LINE:
+            self._send(_Command("AUTH", one_line, self._on_auth))
+        else:
+            self._send(_Command("AUTH", b"AUTH XOAUTH2", lambda reply: self._on_challenge(reply, response)))
 
     def begin(self, submission: Submission) -> list[Event]:
         """Start a transaction: MAIL, RCPT and DATA, in one flight if the upstream offers PIPELINING.
@@ -321,6 +332,14 @@ class Conversation:
         return False
 
     # --- AUTH --------------------------------------------------------------------------------------------
+
+    def _on_challenge(self, reply: Reply, response: bytes) -> None:
+        if reply.code == 334:
+            self._send(_Command("AUTH", response, self._on_auth))
+        elif reply.positive:
+            raise ProtocolError(f"the server answered AUTH with {reply.code} before it had the token")
+        else:
+            self._on_auth(reply)
 
     def _on_auth(self, reply: Reply) -> None:
         self._auth_answer(reply, "")

@@ -47,8 +47,8 @@ class Intake:
 
     def attach(self, transport: asyncio.ReadTransport) -> None:
         """Set the transport that is paused when the client sends faster than the session reads."""
+        self._resume()
         self._transport = transport
-        self._paused = False
 
     def feed(self, data: bytes) -> None:
         """Take what the transport received."""

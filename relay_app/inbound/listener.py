@@ -13,6 +13,7 @@ from relay_app.delivery.courier import Courier
 from relay_app.errors import ListenError
 from relay_app.inbound.devices import Devices
 from relay_app.inbound.session import Mode, Session
+from relay_app.inbound.throttle import network_of
 from relay_app.inbound.tls import Certificate
 from relay_app.mail.reply import Reply
 from relay_app.settings import Endpoint, Limits
@@ -42,7 +43,7 @@ class Listener:
         self.draining = False
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()
-        self._per_address: Counter[str] = Counter()
+        self._per_network: Counter[str] = Counter()
         self._deliveries: set[asyncio.Future[Reply]] = set()
         self._changed = asyncio.Event()
 
@@ -93,19 +94,21 @@ class Listener:
         """Count a session in. Returns why it cannot be, or ""."""
         if len(self._sessions) >= self.limits.connections:
             return "Too many connections. Try again in a minute"
-        if self._per_address[session.address] >= self.limits.connections_per_address:
+        network = network_of(session.address)
+        if self._per_network[network] >= self.limits.connections_per_address:
             return "Too many connections from your address. Try again in a minute"
         self._sessions.add(session)
-        self._per_address[session.address] += 1
+        self._per_network[network] += 1
         return ""
 
     def dismiss(self, session: Session) -> None:
         """Count a session out, if it was in."""
         if session in self._sessions:
             self._sessions.remove(session)
-            self._per_address[session.address] -= 1
-            if not self._per_address[session.address]:
-                del self._per_address[session.address]
+            network = network_of(session.address)
+            self._per_network[network] -= 1
+            if not self._per_network[network]:
+                del self._per_network[network]
             self._changed.set()
 
     def finish(self, work: Coroutine[Any, Any, Reply]) -> asyncio.Future[Reply]:
@@ -136,7 +139,7 @@ def _explain(endpoint: Endpoint, error: OSError) -> str:
                 "ports below 1024 need a privilege. Set net.ipv4.ip_unprivileged_port_start=0, add "
                 "CAP_NET_BIND_SERVICE, or choose a port above 1023"
             )
-        case errno.EADDRNOTAVAIL:
+        case errno.EADDRNOTAVAIL | None:  # None: Python 3.13 and later
             why = "this machine does not have that address. Use 0.0.0.0 for all"
         case _:
             why = error.strerror or str(error)

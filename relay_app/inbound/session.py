@@ -15,10 +15,11 @@ from collections.abc import Coroutine
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Protocol, cast
 
 import structlog
-from aiosmtpd.proxy_protocol import get_proxy
+from aiosmtpd.proxy_protocol import V2_CMD, ProxyData, get_proxy
 from aiosmtpd.smtp import SMTP
 
 from relay_app.delivery.courier import Courier
@@ -33,7 +34,7 @@ from relay_app.mail.headers import trace_field
 from relay_app.mail.policy import SenderRules, judge_sender, prepare
 from relay_app.mail.reply import Reply
 from relay_app.mail.submission import Envelope, Submission
-from relay_app.mail.transparency import check_line_endings, unstuff
+from relay_app.mail.transparency import check_octets, unstuff
 from relay_app.settings import DeviceSettings, Limits
 
 _log = structlog.get_logger()
@@ -47,6 +48,8 @@ _HANDSHAKE_TIMEOUT = 30.0  # seconds
 _STUFFING_ALLOWANCE = 50  # on the wire a message may be 1/50 larger: the dots that hide its dots
 _LOGGED_RECIPIENTS = 50
 _UPSTREAM_PATIENCE = 900.0  # seconds: longer than any delivery attempt takes
+_LOGIN_PATIENCE = 5  # times `Limits.login_timeout`: for all commands before the login together
+_CLOSE_TIMEOUT = 10.0  # seconds for the client to take our last words
 
 _BEFORE_TLS = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
 _BEFORE_LOGIN = _BEFORE_TLS | {"AUTH"}
@@ -122,7 +125,8 @@ class Session(SMTP):
         self._device: DeviceSettings | None = None
         self._tls_version = self._tls_cipher = self._helo = ""
         self._commands = self._errors = self._logins = 0
-        self._waiting = False
+        self._waiting = self._tls_begun = False
+        self._login_by = self.loop.time() + _LOGIN_PATIENCE * limits.login_timeout
         self._begin_transaction()
 
     # The connection: asyncio's protocol callbacks.
@@ -139,7 +143,7 @@ class Session(SMTP):
     def eof_received(self) -> bool:
         """Note that the client has sent its last. Unlike aiosmtpd's, what it pipelined is still answered."""
         self._intake.end()
-        return not self._tls_version  # a TLS connection cannot stay half open
+        return not self._tls_begun  # a TLS connection cannot stay half open
 
     def connection_lost(self, error: Exception | None) -> None:
         """End. A delivery under way goes on (`Host.finish`)."""
@@ -147,14 +151,19 @@ class Session(SMTP):
         super().connection_lost(error)
 
     def drain(self) -> None:
-        """End the session: now if it waits for a command, else before its next one."""
+        """End the session: now if it waits for a line or for TLS, else before its next command."""
         if self._waiting:
             self._intake.interrupt(_Goodbye(_SHUTTING_DOWN))
+        elif self._tls_begun and not self._tls_version:
+            self.abort()
 
     def abort(self) -> None:
         """End the session at once."""
         if self.transport is not None:
             cast("asyncio.WriteTransport", self.transport).abort()
+
+    def _timeout_cb(self) -> None:
+        self.abort()  # aiosmtpd's close() would wait for a client that does not read
 
     async def _handle_client(self) -> None:
         """Hold the conversation."""
@@ -173,6 +182,8 @@ class Session(SMTP):
             if self.transport is not None:
                 self._flush()
                 self.transport.close()
+                # asyncio never says that a connection is lost whose handshake failed: the timer lets go.
+                self._reset_timeout(_CLOSE_TIMEOUT)
 
     async def _greet(self) -> None:
         await self._find_address()
@@ -192,18 +203,23 @@ class Session(SMTP):
             self.address = str(peer[0])
         if self._mode is not Mode.PROXY:
             return
-        async with asyncio.timeout(_PROXY_TIMEOUT):
-            header = await get_proxy(cast("Any", self._intake))
+        try:
+            async with asyncio.timeout(_PROXY_TIMEOUT):
+                header = await get_proxy(cast("Any", self._intake))
+        except TimeoutError:
+            header = ProxyData(version=None).with_error("PROXY header missing")
         if not header.valid:
             _log.warning("proxy_header_refused", client=self.address, reason=header.error)
             raise ConnectionGoneError("no PROXY header")
-        if header.src_addr is not None:  # None: the proxy's own check of us (LOCAL, UNKNOWN)
+        # The proxy's own check of us says LOCAL (v2) or UNKNOWN (v1).
+        if header.command != V2_CMD.LOCAL and isinstance(header.src_addr, IPv4Address | IPv6Address):
             self.address = str(header.src_addr)
 
     async def _start_tls(self) -> None:
         """Upgrade the connection. What the client said in plain text is forgotten (RFC 3207 4.2)."""
         assert self.transport is not None
         assert self.session is not None
+        self._tls_begun = True
         try:
             transport = await self.loop.start_tls(
                 cast("asyncio.WriteTransport", self.transport),
@@ -211,6 +227,7 @@ class Session(SMTP):
                 self._host.certificate.context,
                 server_side=True,
                 ssl_handshake_timeout=_HANDSHAKE_TIMEOUT,
+                ssl_shutdown_timeout=_CLOSE_TIMEOUT,
             )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             _log.info("tls_handshake_failed", client=self.address, reason=str(error) or type(error).__name__)
@@ -258,12 +275,19 @@ class Session(SMTP):
         if not self._intake.has_line:
             self._flush()  # replies to pipelined commands leave together (RFC 2920 3.2)
         self._reset_timeout()
+        return await self._read_line("5.5.2")
+
+    async def _read_line(self, too_long: str) -> bytes:
+        """Read a command or a response; `drain` may interrupt. `too_long` is an enhanced status code."""
+        limits = self._host.limits
+        timeout = limits.command_timeout
+        if self._device is None:
+            timeout = min(limits.login_timeout, self._login_by - self.loop.time())
         self._waiting = True
         try:
-            timeout = limits.command_timeout if self._device else limits.login_timeout
             return await self._intake.line(_AUTH_LINE, timeout)
         except LineTooLongError:
-            raise SmtpRefusal(500, "5.5.2", f"Line too long: the limit is {_AUTH_LINE} octets") from None
+            raise SmtpRefusal(500, too_long, f"Line too long: the limit is {_AUTH_LINE} octets") from None
         finally:
             self._waiting = False
 
@@ -361,10 +385,7 @@ class Session(SMTP):
         if not initial:
             self._say(Reply(334, "", b64encode(challenge.encode()).decode()))
             self._flush()
-            try:
-                response = await self._intake.line(_AUTH_LINE, self._host.limits.login_timeout)
-            except LineTooLongError:
-                raise SmtpRefusal(500, "5.5.6", f"Line too long: the limit is {_AUTH_LINE} octets") from None
+            response = await self._read_line("5.5.6")
         if response == b"*":
             raise SmtpRefusal(501, "5.7.0", "Authentication cancelled")
         try:
@@ -383,7 +404,7 @@ class Session(SMTP):
             )
             self._logins += 1
             if self._logins >= _MAX_LOGINS:
-                raise _Goodbye(Reply(421, "4.7.0", refusal.text)) from None
+                raise _Goodbye(Reply(refusal.code, refusal.enhanced, refusal.text)) from None
             raise
         self._say(Reply(235, "2.7.0", "Authentication successful"))
 
@@ -398,10 +419,13 @@ class Session(SMTP):
         """RFC 5321 4.1.1.2, with SIZE (RFC 1870), BODY (6152), SMTPUTF8 (6531) and AUTH (4954)."""
         if self._mail is not None:
             raise SmtpRefusal(503, "5.5.1", "A message has been begun already. Send RSET first")
-        sender, rest = parse_path(_after("FROM:", arg), smtputf8=True)
+        self._check_still_welcome()
+        sender, rest = parse_path(_after("FROM:", arg), smtputf8=True, sender=True)
         parameters = parse_parameters(rest)
         body = parameters.pop("BODY", "7BIT")
-        smtputf8 = parameters.pop("SMTPUTF8", "") is None
+        smtputf8 = "SMTPUTF8" in parameters
+        if parameters.pop("SMTPUTF8", None) is not None:
+            raise SmtpRefusal(501, "5.5.4", "SMTPUTF8 takes no value")
         size = parameters.pop("SIZE", "0") or ""
         parameters.pop("AUTH", None)  # RFC 4954 5: we trust nobody's word; the login counts
         if parameters:
@@ -418,6 +442,14 @@ class Session(SMTP):
         self._mail = Envelope(sender, (), body.upper() == "8BITMIME", smtputf8)
         self._deadline = self.loop.time() + limits.transaction_timeout
         self._say(Reply(250, "2.1.0", "Sender OK"))
+
+    def _check_still_welcome(self) -> None:
+        """End the session if its device's password, or the device itself, is no more (a reload)."""
+        assert self._device is not None
+        current = self._host.devices.current(self._device)
+        if current is None:
+            raise _Goodbye(Reply(421, "4.7.0", "The settings of this device have changed. Log in again"))
+        self._device = current
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """RFC 5321 4.1.1.3."""
@@ -483,11 +515,15 @@ class Session(SMTP):
                 reply=str(refusal),
             )
             return Reply(refusal.code, refusal.enhanced, f"{refusal.text} (id {id})")
-        return await asyncio.shield(self._host.finish(self._deliver(submission, repairs)))
+        try:
+            return await asyncio.shield(self._host.finish(self._deliver(submission, repairs)))
+        except asyncio.CancelledError:
+            _log.warning("client_left_before_reply", id=id, consequence="it may send the message again")
+            raise
 
     def _submit(self, id: str, envelope: Envelope, content: bytearray) -> tuple[Submission, tuple[str, ...]]:
         assert self._device is not None
-        check_line_endings(content)
+        check_octets(content)
         content = unstuff(content)
         if len(content) > self._host.limits.message_size:
             raise SmtpRefusal(552, "5.3.4", _too_large(self._host.limits))
@@ -525,7 +561,16 @@ class Session(SMTP):
 
     async def _deliver(self, submission: Submission, repairs: tuple[str, ...]) -> Reply:
         started = self.loop.time()
-        verdict = await self._host.courier.deliver(submission)
+        try:
+            verdict = await self._host.courier.deliver(submission)
+        except Exception:
+            _log.exception(
+                "delivery_failed", **self._facts(submission.id, submission.envelope, submission.size)
+            )
+            text = (
+                f"Internal error in the relay; the message may or may not have gone out (id {submission.id})"
+            )
+            return Reply(451, "4.3.0", text)
         reply = answer(verdict, submission.id)
         _log.log(
             _SEVERITY[verdict.outcome],

@@ -1,9 +1,10 @@
 """Guessing is slowed, then banned - for the one who guesses, not for the owner of the device.
 
-Failed logins are counted for each pair of device and client address, and for each address. A device whose
-password is being guessed from many addresses only becomes slower for those who have never logged in to it:
-locking the device would do the attacker's work. Whoever presented the right password lately is not asked here
-at all (`devices`).
+Failed logins are counted for each pair of device and client network, and for each network. A device whose
+password is being guessed from many networks only becomes slower for those who have never logged in to it:
+locking the device would do the attacker's work. Whoever presented the right password lately from this
+network (`devices` knows) is spared: never refused, and made to wait only while the network is banned. An
+attacker in the owner's own network can then go on guessing, but no faster than his connections allow.
 """
 
 import ipaddress
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from relay_app.errors import SmtpRefusal
 
 _FREE = 3  # failures that cost nothing: a person mistypes
-_PAIR_LIMIT = 10  # failures of one device from one address before the pair is banned
-_ADDRESS_LIMIT = 30  # failures from one address, over all device names, before the address is banned
-_DEVICE_SLOW = 50  # failures of one device, over all addresses, before strangers wait longest
+_PAIR_LIMIT = 10  # failures of one device from one network before the pair is banned
+_NETWORK_LIMIT = 30  # failures from one network, over all device names, before the network is banned
+_DEVICE_SLOW = 50  # failures of one device, over all networks, before strangers wait longest
 _BAN = 15 * 60.0  # seconds; doubled with each further ban, up to a day
 _MAX_BAN = 24 * 3600.0
-_FORGET = 24 * 3600.0  # seconds without a failure after which all is forgotten
+_MAX_DOUBLINGS = 7
+_FORGET = 24 * 3600.0  # seconds without a failure or a ban after which all is forgotten
 _MAX_DELAY = 8.0  # seconds
 _MAX_RECORDS = 20_000  # bounds memory: the least recently used is dropped
 
@@ -39,19 +41,29 @@ class Throttle:
         self._clock = clock
         self._records: OrderedDict[Hashable, _Record] = OrderedDict()
 
-    def admit(self, device: str, address: str) -> float:
-        """Return how many seconds to wait before looking at a password.
+    def delay(self, device: str, address: str, *, known: bool) -> float:
+        """Return how many seconds to wait before looking at a password, right or wrong.
+
+        `known`: this password was right lately, from this network.
+        """
+        if self._banned_for(device, address) > 0:
+            return _MAX_DELAY
+        if known:
+            return 0.0
+        if self._find(_device(device)).failures >= _DEVICE_SLOW:
+            return _MAX_DELAY
+        worst = max(self._find(_pair(device, address)).failures, self._find(_network(address)).failures // 3)
+        return 0.0 if worst < _FREE else min(_MAX_DELAY, 2.0 ** (worst - _FREE))
+
+    def check(self, device: str, address: str) -> None:
+        """Refuse the banned.
 
         Raises:
-            SmtpRefusal: the address, or the address for this device, is banned (454: it ends by itself).
+            SmtpRefusal: 454, the network, or this device from this network, is banned. It ends by itself.
         """
-        now = self._clock()
-        network = _network(address)
-        pair = self._find((device, network))
-        everywhere = self._find(network)
-        until = max(pair.banned_until, everywhere.banned_until)
-        if until > now:
-            minutes = int((until - now) // 60) + 1
+        seconds = self._banned_for(device, address)
+        if seconds > 0:
+            minutes = int(seconds // 60) + 1
             unit = "minute" if minutes == 1 else "minutes"
             raise SmtpRefusal(
                 454,
@@ -59,26 +71,25 @@ class Throttle:
                 f"Too many failed logins from {address}. "
                 f"Correct the password, then try again in {minutes} {unit}",
             )
-        if self._find(device).failures >= _DEVICE_SLOW:
-            return _MAX_DELAY
-        worst = max(pair.failures, everywhere.failures // 3)
-        return 0.0 if worst < _FREE else min(_MAX_DELAY, 2.0 ** (worst - _FREE))
 
     def failed(self, device: str, address: str) -> bool:
         """Note a wrong password. Returns True when this brought a ban."""
-        network = _network(address)
-        self._count(device, limit=None)
-        pair = self._count((device, network), limit=_PAIR_LIMIT)
-        everywhere = self._count(network, limit=_ADDRESS_LIMIT)
+        self._count(_device(device), limit=None)
+        pair = self._count(_pair(device, address), limit=_PAIR_LIMIT)
+        everywhere = self._count(_network(address), limit=_NETWORK_LIMIT)
         return pair or everywhere
 
     def succeeded(self, device: str, address: str) -> None:
-        """Note a right password: this device and address start afresh."""
-        self._records.pop((device, _network(address)), None)
+        """Note a right password: this device and network start afresh."""
+        self._records.pop(_pair(device, address), None)
+
+    def _banned_for(self, device: str, address: str) -> float:
+        records = (self._find(_pair(device, address)), self._find(_network(address)))
+        return max(record.banned_until for record in records) - self._clock()
 
     def _find(self, key: Hashable) -> _Record:
         record = self._records.get(key)
-        if record is None or self._clock() - record.last > _FORGET + record.bans * _BAN:
+        if record is None or self._clock() - max(record.last, record.banned_until) > _FORGET:
             return _Record()
         return record
 
@@ -88,7 +99,7 @@ class Throttle:
         record.last = now = self._clock()
         banned = limit is not None and record.failures >= limit
         if banned:
-            record.banned_until = now + min(_MAX_BAN, _BAN * 2.0**record.bans)
+            record.banned_until = now + min(_MAX_BAN, _BAN * 2.0 ** min(record.bans, _MAX_DOUBLINGS))
             record.bans += 1
             record.failures = 0
         self._records[key] = record
@@ -98,7 +109,22 @@ class Throttle:
         return banned
 
 
-def _network(address: str) -> str:
+# The kinds of record. A client chooses the device's name: it must not pass for somebody's network.
+
+
+def _device(name: str) -> Hashable:
+    return "device", name
+
+
+def _network(address: str) -> Hashable:
+    return "network", network_of(address)
+
+
+def _pair(device: str, address: str) -> Hashable:
+    return "pair", device, network_of(address)
+
+
+def network_of(address: str) -> str:
     """The part of an address that one person has to himself: an IPv4 address, an IPv6 /64."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])

@@ -58,22 +58,28 @@ class Certificate:
         return tuple(stamps)
 
     def _load(self) -> ssl.SSLContext:
-        for setting, path in (("RELAY_TLS_CERT", self._cert), ("RELAY_TLS_KEY", self._key)):
-            try:
-                path.read_bytes()
-            except OSError as error:
-                raise CertificateError(
-                    f"{setting}: cannot read {path}: {error.strerror}. Check the path, and that user "
-                    f"{os.getuid()} may read the file"
-                ) from error
+        pem = _read("RELAY_TLS_CERT", self._cert)
+        _read("RELAY_TLS_KEY", self._key)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_cert_chain(self._cert, self._key, password=_refuse_passphrase)
         except ssl.SSLError as error:
             raise CertificateError(_explain(error, self._cert, self._key)) from error
-        _warn_about_dates(self._cert)
+        except OSError as error:  # one of them is being replaced at this moment
+            raise CertificateError(f"{self._cert} and {self._key} have just changed: {error}") from error
+        _warn_about_dates(self._cert, pem)
         return context
+
+
+def _read(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateError(
+            f"{setting}: cannot read {path}: {error.strerror}. Check the path, and that user "
+            f"{os.getuid()} may read the file"
+        ) from error
 
 
 def self_signed(directory: Path, hostname: str, now: datetime.datetime) -> tuple[Path, Path]:
@@ -83,14 +89,14 @@ def self_signed(directory: Path, hostname: str, now: datetime.datetime) -> tuple
         CertificateError: the directory cannot be written.
     """
     cert, key = directory / "self-signed.crt", directory / "self-signed.key"
-    if not (cert.exists() and key.exists()):
-        cert_pem, key_pem = _make_self_signed(hostname, now)
-        try:
+    try:
+        if not (cert.exists() and key.exists()):
+            cert_pem, key_pem = _make_self_signed(hostname, now)
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(key, key_pem)
             _write(cert, cert_pem)
-        except OSError as error:
-            raise CertificateError(f"cannot write a certificate to {directory}: {error.strerror}") from error
+    except OSError as error:
+        raise CertificateError(f"cannot write a certificate to {directory}: {error.strerror}") from error
     return cert, key
 
 
@@ -158,11 +164,11 @@ def _explain(error: ssl.SSLError, cert: Path, key: Path) -> str:
     )
 
 
-def _warn_about_dates(path: Path) -> None:
+def _warn_about_dates(path: Path, pem: bytes) -> None:
     from cryptography import x509
 
     try:
-        cert = x509.load_pem_x509_certificate(path.read_bytes())
+        cert = x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         _log.warning("certificate_unparsed", file=str(path), reason=str(error))
         return

@@ -79,7 +79,7 @@ def prepare(
 ) -> Prepared:
     """Judge the From: field of a message and mend its header; the body is neither copied nor read.
 
-    `content` has CRLF line endings (`transparency.check_line_endings`) and is not dot-stuffed; it must not
+    `content` has CRLF line endings (`transparency.check_octets`) and is not dot-stuffed; it must not
     change afterwards, because the body is a view of it. `trace` is our whole Received: field. `message_id`,
     with its brackets, is used if the message has none, as `now` is for Date:.
 

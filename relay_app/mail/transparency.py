@@ -5,15 +5,22 @@ from collections.abc import Iterable, Iterator
 from relay_app.errors import SmtpRefusal
 
 
-def check_line_endings(content: bytes | bytearray) -> None:
-    """Refuse a bare CR or LF (RFC 5321 2.3.8).
+def check_octets(content: bytes | bytearray) -> None:
+    """Refuse a bare CR or LF (RFC 5321 2.3.8) and NUL (RFC 5322 4.1, RFC 6152 3).
 
-    A server that reads one as a line ending can be fed a second message in the first (SMTP smuggling).
-    Counting runs at C speed and copies nothing.
+    A server that reads a bare CR or LF as a line ending, or drops NULs, can be fed a second message in the
+    first (SMTP smuggling). Counting runs at C speed and copies nothing.
 
     Raises:
         SmtpRefusal: 550 5.6.0.
     """
+    if b"\0" in content:
+        raise SmtpRefusal(
+            550,
+            "5.6.0",
+            "The message has a NUL octet, which mail may not contain (RFC 5322 4.1). Send binary data as an "
+            "attachment in base64; check the sending program.",
+        )
     lines = content.count(b"\r\n")
     if content.count(b"\n") != lines:
         found = "LF without CR"

@@ -163,6 +163,39 @@ def test_xoauth2_in_one_line():
     assert conversation.receive(b"235 2.7.0 Authentication successful\r\n") == [Ready()]
 
 
+def test_a_token_that_is_too_long_for_a_command_line_waits_for_the_challenge():
+    conversation = encrypted()
+    conversation.sign_in("user@example.org", "t" * 1500)
+    assert conversation.outgoing() == b"AUTH XOAUTH2\r\n"
+    assert conversation.receive(b"334 \r\n") == []
+    response = conversation.outgoing()
+    assert base64.b64decode(response) == b"user=user@example.org\x01auth=Bearer " + b"t" * 1500 + b"\x01\x01"
+    assert conversation.receive(b"235 2.7.0 Authentication successful\r\n") == [Ready()]
+
+
+@pytest.mark.parametrize("length", [1, 300, 340, 360, 1500])
+def test_no_command_line_is_longer_than_512_octets(length):
+    conversation = encrypted()
+    conversation.sign_in("user@example.org", "t" * length)
+    assert len(conversation.outgoing()) <= 512
+
+
+def test_an_auth_without_initial_response_can_be_refused_at_once():
+    conversation = encrypted()
+    conversation.sign_in("user", "t" * 1500)
+    rejected = rejection_of(conversation.receive(b"535 5.7.139 Authentication unsuccessful\r\n"))
+    assert rejected.stage is Stage.AUTH
+    assert conversation.outgoing() == b"AUTH XOAUTH2\r\n"
+
+
+@pytest.mark.parametrize("wire", [b"235 welcome\r\n", b"354 go\r\n"])
+def test_nobody_is_signed_in_before_the_token_was_sent(wire):
+    conversation = encrypted()
+    conversation.sign_in("user", "t" * 1500)
+    (broken,) = conversation.receive(wire)
+    assert isinstance(broken, Broken)
+
+
 def test_a_direct_535():
     conversation = encrypted()
     conversation.sign_in("user", "token")
@@ -211,9 +244,11 @@ def test_a_reply_that_makes_no_sense_to_auth(wire):
 def test_a_token_that_is_repeated_to_us_goes_no_further():
     conversation = encrypted()
     conversation.sign_in("user", "t" * 2000)
+    conversation.outgoing()
+    conversation.receive(b"334 \r\n")
     repeated = conversation.outgoing()
     verdict = rejection_of(conversation.receive(b"500 5.5.1 what is " + repeated)).verdict
-    assert verdict.reply.text == "what is AUTH XOAUTH2 [removed]"
+    assert verdict.reply.text == "what is [removed]"
 
 
 # --- a transaction ---------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay_app.errors import SmtpRefusal
-from relay_app.mail.transparency import check_line_endings, stuffed, unstuff
+from relay_app.mail.transparency import check_octets, stuffed, unstuff
 
 LINES = st.lists(
     st.sampled_from([b"", b".", b"..", b".a", b"a.", b"text", b"\0\xff"]) | st.binary(max_size=20)
@@ -16,10 +16,10 @@ def as_content(lines):
     return b"".join(line.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n" for line in lines)
 
 
-@pytest.mark.parametrize("content", [b"", b"\r\n", b"a\r\n.\r\n\r\nb\r\n", b"a\0\x0b\x0c\xff\r\n"])
+@pytest.mark.parametrize("content", [b"", b"\r\n", b"a\r\n.\r\n\r\nb\r\n", b"a\x01\x0b\x0c\xff\r\n"])
 def test_crlf_passes(content):
-    check_line_endings(content)
-    check_line_endings(bytearray(content))
+    check_octets(content)
+    check_octets(bytearray(content))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,14 @@ def test_crlf_passes(content):
 )
 def test_bare_line_endings_are_refused(content, found):
     with pytest.raises(SmtpRefusal, match=rf"^550 5\.6\.0 .*\({found}\)"):
-        check_line_endings(content)
+        check_octets(content)
+
+
+@pytest.mark.parametrize("content", [b"\0", b"a\0b\r\n", b"a\r\n\0.\r\nb\r\n", b"a\r\n.\0\r\n"])
+def test_nul_is_refused(content):
+    """A server that drops NULs would find CRLF.CRLF where we found none."""
+    with pytest.raises(SmtpRefusal, match=r"^550 5\.6\.0 .*NUL"):
+        check_octets(content)
 
 
 @pytest.mark.parametrize(
