@@ -7,6 +7,7 @@ the variables can say of one mailbox and one device, `[limits]` has `Limits`. A 
 
 import base64
 import binascii
+import ipaddress
 import math
 import re
 import socket

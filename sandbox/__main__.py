@@ -60,8 +60,11 @@ async def _run(arguments: argparse.Namespace) -> None:
     outlook, entra, entra_tls = Outlook(world), Entra(world), certificates.listener()
     control = ControlApi(world, outlook, entra_tls)
 
-    entra_runner = web.AppRunner(entra.app(), access_log=None, shutdown_timeout=_GRACE)
-    control_runner = web.AppRunner(control.app(), access_log=None, shutdown_timeout=_GRACE)
+    entra_runner, control_runner = (
+        # A client that gives up waiting takes its request back with it.
+        web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True)
+        for app in (entra.app(), control.app())
+    )
     try:
         smtp_port = await outlook.start(arguments.smtp_port)
         await entra_runner.setup()

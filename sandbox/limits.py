@@ -16,7 +16,7 @@ class Limits:
     recipients_per_day: int = 10_000
     message_octets: int = 157_286_400
     """Also advertised as SIZE."""
-    idle_seconds: float = 600
+    idle_seconds: float = 600.0
     sender_check: bool = True
     """MAIL FROM and From: must be the mailbox's own."""
     auth_failure: str = "direct"
@@ -29,6 +29,7 @@ class Limits:
     code_seconds: int = 600
     device_code_seconds: int = 900
     device_code_interval: int = 5
+    """Seconds between polls. MSAL never gives up at 0: take 1 in a hurry."""
 
     keep: str = "content"
     """What stays of a received message: `content`, `digest` (SHA-256 and size) or `size`."""

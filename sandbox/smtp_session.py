@@ -1,20 +1,18 @@
 """One SMTP session, spoken as Outlook speaks it (RFC 5321, 2920, 3030, 3207, 4954)."""
 
 import asyncio
-import base64
-import binascii
 import datetime as dt
 import email.utils
-import json
 import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
+from sandbox import xoauth2
 from sandbox.accounts import Account
 from sandbox.apps import OUTLOOK_AUDIENCES
 from sandbox.content import END, from_addresses, undo_dot_stuffing
+from sandbox.envelope import MAIL, MAIL_PARAMETERS, RCPT, RCPT_PARAMETERS, Transaction, parameters
 from sandbox.faults import Fault
 from sandbox.journal import Message
 from sandbox.tokens import BadToken
@@ -25,25 +23,6 @@ log = logging.getLogger("sandbox.outlook")
 
 HOST = "AM0PR01CA0001.eurprd01.prod.exchangelabs.com"
 _LONGEST_LINE = 12_288  # RFC 4954 4: what a server must take in an AUTH exchange
-_PATH = r'<((?:"(?:[^"\\]|\\.)*"|[^<>"])*)>'
-_MAIL = re.compile(rf"FROM:\s*{_PATH}((?:\s+\S+)*)\s*", re.IGNORECASE)
-_RCPT = re.compile(rf"TO:\s*{_PATH}((?:\s+\S+)*)\s*", re.IGNORECASE)
-_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
-_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
-_XOAUTH2 = re.compile(rb"user=([^\x01]+)\x01auth=Bearer ([^\x01]+)\x01\x01", re.IGNORECASE)
-
-
-@dataclass(slots=True)
-class Transaction:
-    """What MAIL, RCPT and BDAT have said so far."""
-
-    mail: str
-    sender: str
-    parameters: dict[str, str]
-    rcpt: list[str] = field(default_factory=list)
-    recipients: list[str] = field(default_factory=list)
-    chunks: bytearray | None = None
-    """Content given by BDAT."""
 
 
 class SmtpSession:
@@ -135,8 +114,9 @@ class SmtpSession:
 
     def _say(self, reply: str) -> None:
         """Queue a reply. Lines are separated by "\\n"."""
-        if self._words and reply[0] in "23":
-            reply, self._words = self._words, ""
+        words, self._words = self._words, ""
+        if words and reply[0] in "23":
+            reply = words
         self._replies.append(reply.replace("\n", "\r\n") + "\r\n")
 
     def _flush(self) -> None:
@@ -294,14 +274,14 @@ class SmtpSession:
         self._refuse_auth("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.")
 
     async def _xoauth2(self, response: str) -> None:
-        user, token = _parse_xoauth2(response)
+        user, token = xoauth2.parse(response)
         if await self._fault("auth", user, user=user):
             self._world.journal.counts.auth_failures += 1
             return
         account = self._account_for(user, token)
         if account is None:
             if self._world.limits.auth_failure == "challenge":
-                await self._challenge(_error_challenge())
+                await self._challenge(xoauth2.error_challenge())
             self._refuse_auth("535 5.7.3 Authentication unsuccessful")
         elif account.smtp_auth_disabled:
             self._refuse_auth(
@@ -345,7 +325,7 @@ class SmtpSession:
     # -- a transaction --------------------------------------------------------------------------------------
 
     async def _mail(self, argument: str) -> None:
-        match = _MAIL.fullmatch(argument)
+        match = MAIL.fullmatch(argument)
         if await self._fault("mail", match[1] if match else ""):
             return
         if refusal := self._refuse_mail(match):
@@ -356,7 +336,7 @@ class SmtpSession:
             await self._hang_up(
                 "421 4.4.2 Message submission rate for this client has exceeded the configured limit"
             )
-        self._transaction = Transaction(self._exchange[-1], match[1], _parameters(match[2]))
+        self._transaction = Transaction(self._exchange[-1], match[1], parameters(match[2]))
         self._say("250 2.1.0 Sender OK")
 
     def _refuse_mail(self, match: re.Match[str] | None) -> str:
@@ -368,26 +348,26 @@ class SmtpSession:
             return "503 5.5.2 Sender already specified"
         if match is None:
             return "501 5.5.4 Invalid arguments"
-        parameters = _parameters(match[2])
-        size, limit = parameters.get("SIZE", "0"), self._world.limits.message_octets
-        if not parameters.keys() <= _MAIL_PARAMETERS or not (size.isascii() and size.isdigit()):
+        given = parameters(match[2])
+        size, limit = given.get("SIZE", "0"), self._world.limits.message_octets
+        if not given.keys() <= MAIL_PARAMETERS or not (size.isascii() and size.isdigit()):
             return "501 5.5.4 Invalid arguments"
-        if parameters.get("BODY", "7BIT").upper() not in ("7BIT", "8BITMIME", "BINARYMIME"):
+        if given.get("BODY", "7BIT").upper() not in ("7BIT", "8BITMIME", "BINARYMIME"):
             return "501 5.5.4 Invalid arguments"
         if limit and int(size) > limit:
             return "552 5.3.4 Message size exceeds fixed maximum message size"
-        if not match[1].isascii() and "SMTPUTF8" not in parameters:
+        if not match[1].isascii() and "SMTPUTF8" not in given:
             return "553 5.6.7 Address needs SMTPUTF8"
         return ""
 
     async def _rcpt(self, argument: str) -> None:
-        match = _RCPT.fullmatch(argument)
+        match = RCPT.fullmatch(argument)
         if await self._fault("rcpt", match[1] if match else ""):
             return
         transaction, limit = self._transaction, self._world.limits.recipients_per_message
         if transaction is None:
             self._say("503 5.5.2 Need mail command")
-        elif match is None or not match[1] or not _parameters(match[2]).keys() <= _RCPT_PARAMETERS:
+        elif match is None or not match[1] or not parameters(match[2]).keys() <= RCPT_PARAMETERS:
             self._say("501 5.5.4 Invalid arguments")
         elif not match[1].isascii() and "SMTPUTF8" not in transaction.parameters:
             self._say("553 5.6.7 Address needs SMTPUTF8")
@@ -436,8 +416,9 @@ class SmtpSession:
             raise ConnectionLost
         stuffed = bytes(buffer[: end + 2])
         del buffer[: end + len(END)]
-        self._content_read(len(stuffed))
-        return None if thrown_away else undo_dot_stuffing(stuffed)
+        content = undo_dot_stuffing(stuffed)
+        self._content_read(len(content))
+        return None if thrown_away else content
 
     async def _bdat(self, argument: str) -> None:
         """A chunk of content (RFC 3030): octets are counted, nothing is stuffed."""
@@ -544,28 +525,6 @@ class SmtpSession:
             if not self._account.may_send_as(address):
                 return address
         return ""
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """ESMTP parameters by name in upper case; "" for one without a value."""
-    pairs = (word.partition("=") for word in text.split())
-    return {name.upper(): value for name, _, value in pairs}
-
-
-def _parse_xoauth2(response: str) -> tuple[str, str]:
-    """User and token of an XOAUTH2 response; two empty strings when it is malformed."""
-    try:
-        match = _XOAUTH2.fullmatch(base64.b64decode(response, validate=True))
-    except (binascii.Error, ValueError):  # ValueError: not ASCII
-        return "", ""
-    if match is None:
-        return "", ""
-    return match[1].decode("utf-8", "replace"), match[2].decode("utf-8", "replace")
-
-
-def _error_challenge() -> str:
-    error = {"status": "400", "schemes": "Bearer", "scope": "https://outlook.office.com/SMTP.Send"}
-    return base64.b64encode(json.dumps(error).encode()).decode()
 
 
 def _without_credentials(line: str) -> str:

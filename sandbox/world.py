@@ -88,6 +88,6 @@ class World:
         self.smtp_certificate = "good"
         self.smtp_faults.clear()
         self.entra_faults.clear()
-        self.entra_counts = EntraCounts(in_flight=self.entra_counts.in_flight)
+        self.entra_counts = EntraCounts()  # requests that still wait go on counting in the old one
         self.journal.reset()
         self.usage.reset()

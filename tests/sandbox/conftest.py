@@ -1,5 +1,6 @@
 """One sandbox for the whole folder, reset before each test, and clients for it."""
 
+import base64
 import contextlib
 import smtplib
 import socket
@@ -38,7 +39,9 @@ def trust(sandbox: SandboxProcess) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def connect(sandbox: SandboxProcess, trust: ssl.SSLContext) -> Iterator[Callable[..., smtplib.SMTP]]:
+def connect(
+    sandbox: SandboxProcess, trust: ssl.SSLContext, control: Control
+) -> Iterator[Callable[..., smtplib.SMTP]]:
     """Open SMTP connections (under TLS unless told otherwise), closed after the test."""
     with contextlib.ExitStack() as stack:
 
@@ -70,7 +73,7 @@ def xoauth2(user: str, token: str) -> Callable[[bytes | None], str]:
 
 @pytest.fixture
 def authenticate() -> Callable[..., tuple[int, bytes]]:
-    """`authenticate(client, user, token, one_line=True)` does AUTH XOAUTH2 and raises SMTPAuthenticationError."""
+    """`authenticate(client, user, token, one_line=True)` does AUTH XOAUTH2; a refusal is raised."""
 
     def run(client: smtplib.SMTP, user: str, token: str, *, one_line: bool = True) -> tuple[int, bytes]:
         return client.auth("XOAUTH2", xoauth2(user, token), initial_response_ok=one_line)
@@ -97,7 +100,7 @@ def login(
 
 
 @pytest.fixture
-def wire(sandbox: SandboxProcess, trust: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
+def wire(sandbox: SandboxProcess, trust: ssl.SSLContext, control: Control) -> Iterator[ssl.SSLSocket]:
     """A bare TLS connection after EHLO, STARTTLS and EHLO, for octets that no client library would send."""
     with socket.create_connection(("localhost", sandbox.smtp_port), timeout=20) as raw:
         raw.recv(4096)
@@ -109,6 +112,32 @@ def wire(sandbox: SandboxProcess, trust: ssl.SSLContext) -> Iterator[ssl.SSLSock
             secure.sendall(b"EHLO wire\r\n")
             secure.recv(4096)
             yield secure
+
+
+@pytest.fixture
+def replies(wire: ssl.SSLSocket) -> Callable[[int], bytes]:
+    """Read from `wire` until so many final reply lines have come."""
+
+    def read(count: int) -> bytes:
+        data = b""
+        while sum(line[3:4] == b" " for line in data.split(b"\r\n")[:-1]) < count:
+            more = wire.recv(65536)
+            assert more, f"the server hung up after {data!r}"
+            data += more
+        return data
+
+    return read
+
+
+@pytest.fixture
+def auth_line() -> Callable[[str, str], bytes]:
+    """The AUTH command of a user with a token."""
+
+    def build(user: str, token: str) -> bytes:
+        response = base64.b64encode(f"user={user}\x01auth=Bearer {token}\x01\x01".encode())
+        return b"AUTH XOAUTH2 " + response + b"\r\n"
+
+    return build
 
 
 @pytest.fixture

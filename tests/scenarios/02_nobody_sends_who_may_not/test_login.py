@@ -56,26 +56,6 @@ def test_no_mail_before_login(relay: Relay, sandbox: Control) -> None:
     assert sandbox.messages() == []
 
 
-def test_guessing_ends_in_a_ban_that_spares_the_owner(
-    relay: Relay, sandbox: Control, planted: Planted
-) -> None:
-    """The owner, who has logged in before, is let in while his address is banned for guessing."""
-    account = relay.account
-    with connected(account) as client:
-        client.login(account.user, account.password)
-    guesses = 0
-    while True:
-        with connected(account) as client, pytest.raises(smtplib.SMTPResponseException) as refusal:
-            client.login(f"guess{guesses}@example.org", planted.make("guess"))
-        guesses += 1
-        assert guesses < 100, "Nobody stops a client that guesses."
-        if refusal.value.smtp_code == 454:
-            break
-    mail = letter(planted, account.user)
-    assert CLIENTS["smtplib"](account, mail, "PLAIN").status == 0
-    assert len(sandbox.messages()) == 1
-
-
 def test_tls_of_yesterday_is_refused(relay: Relay) -> None:
     """TLS 1.1 gets no handshake; 1.2 does. openssl asks, for Python's ssl may no longer know 1.1."""
     account = relay.account

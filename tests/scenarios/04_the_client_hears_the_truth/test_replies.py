@@ -59,8 +59,8 @@ def test_a_sender_that_outlook_does_not_own(shared_relay: Relay, sandbox: Contro
 def test_one_recipient_of_two_is_refused(shared_relay: Relay, sandbox: Control, planted: Planted) -> None:
     """SMTP has one reply for the message, so a refusal of one recipient is not hidden behind a 250."""
     bad = "no.such.person@example.net"
-    sandbox.fault(
-        stage="rcpt", address=bad, reply="550 5.1.10 RecipientNotFound; not found by SMTP address lookup"
+    sandbox.fail_smtp(
+        "rcpt", address=bad, reply="550 5.1.10 RecipientNotFound; not found by SMTP address lookup"
     )
 
     refusal = _refusal(shared_relay, planted, "good@example.net", bad)

@@ -51,7 +51,7 @@ def test_an_expired_token_is_replaced(
 ) -> None:
     """The clock of Microsoft runs ahead of ours: the token we hold for good has expired there."""
     sandbox.limits(auth_failure=auth_failure)
-    relay.wait_for_event("token_acquired")
+    relay.wait_for_event("tokens_ok")
     sandbox.advance_clock(2 * 3600)
 
     sent = _send(relay, planted)
@@ -72,8 +72,21 @@ def test_the_token_service_is_down_at_start(
     assert refusal.smtp_code == 451
 
     sandbox.clear_faults()
+    relay.wait_for_event("tokens_ok")
     sent = _send(relay, planted)
     assert sent.status == 0, sent.transcript
+
+
+def test_the_token_service_asks_for_patience(
+    start_relay: Callable[..., Relay], sandbox: Control, planted: Planted
+) -> None:
+    """429 with Retry-After: mail is told to come back, and the service not asked again before its time."""
+    sandbox.fail_entra("token", status=429, retry_after=3600, times=0)
+    relay = start_relay()
+
+    for _ in range(3):
+        assert _refusal(relay, planted).smtp_code == 451
+    assert sandbox.counters().entra.token_requests == 1
 
 
 def test_a_wrong_client_secret_is_named(

@@ -72,6 +72,12 @@ def test_a_bad_value(
         assert word in refusal.stderr, refusal.stderr
 
 
+def test_a_key_that_cannot_be_read(settings: dict[str, str], planted: Planted, tmp_path: Path) -> None:
+    """A directory in its place: not even root can read that as a file."""
+    refusal = _refused(settings, planted, RELAY_TLS_KEY=str(tmp_path))
+    assert f"RELAY_TLS_KEY: cannot read {tmp_path}" in refusal.stderr
+
+
 def test_a_key_that_does_not_match(settings: dict[str, str], planted: Planted, authority: Authority) -> None:
     other = authority.issue()
     refusal = _refused(settings, planted, RELAY_TLS_KEY=str(other.key))

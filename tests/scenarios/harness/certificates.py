@@ -1,5 +1,6 @@
 """Certificates from an authority that exists for one test run."""
 
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,13 @@ class Authority:
         self.bundle = directory / "authority.pem"
         self._ca.cert_pem.write_to_path(self.bundle)
 
-    def issue(self, *names: str, directory: Path | None = None) -> Pair:
-        """Issue a certificate for host names and addresses, over the pair in `directory` if that is given."""
-        issued = self._ca.issue_cert(*(names or ("localhost", "127.0.0.1", "::1")))
+    def issue(self, *, directory: Path | None = None, ends: datetime.datetime | None = None) -> Pair:
+        """Issue a certificate for this machine, over the pair in `directory` if that is given.
+
+        `ends`: when it runs out (UTC, without a time zone); far away if not given.
+        """
+        starts = ends - datetime.timedelta(days=90) if ends is not None else None
+        issued = self._ca.issue_cert("localhost", "127.0.0.1", "::1", not_before=starts, not_after=ends)
         if directory is None:
             self._issued += 1
             directory = self._directory / f"pair{self._issued}"

@@ -61,7 +61,8 @@ class Sent:
 def swaks(account: Account, mail: Mail, mechanism: str = "PLAIN") -> Sent:
     """Submit with swaks, which checks the certificate's chain."""
     with tempfile.NamedTemporaryFile(suffix=".eml") as message:
-        message.write(mail.content)
+        # swaks ends the data that it is given with a line end of its own.
+        message.write(mail.content.removesuffix(b"\r\n"))
         message.flush()
         return _run(
             "swaks",

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Relay:
         self._server = programs.Server([*COMMAND, "serve"], environment(settings))
         self._stopped = False
         try:
-            self._server.wait_for_pattern(r"\bevent=listening\b")
+            self._server.wait_for_pattern(r"\bevent=started\b")  # comes after every `listening`
         except AssertionError:
             self._server.stop()
             raise
@@ -97,17 +97,9 @@ class Refusal:
     stderr: str
 
 
-def refuse_to_start(settings: Mapping[str, str], planted: Planted) -> Refusal:
-    """Run the relay with settings that it must not accept, until it ends by itself."""
-    done = subprocess.run(
-        [*COMMAND, "serve"],
-        env=environment(settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=programs.SECONDS_TO_START,
-        check=False,
-    )
+def refuse_to_start(settings: Mapping[str, str], planted: Planted, within: Sequence[str] = ()) -> Refusal:
+    """Run the relay where it must not start, until it ends by itself. `within`: a command that runs it."""
+    done = _run(settings, "serve", within=within)
     output = done.stdout + done.stderr
     assert (found := planted.found_in(output)) == [], f"The output gives away: {found}\n{output}"
     assert "Traceback" not in output, output
@@ -116,15 +108,25 @@ def refuse_to_start(settings: Mapping[str, str], planted: Planted) -> Refusal:
 
 def sign_in(settings: Mapping[str, str], refresh_token: str) -> None:
     """Give the mailbox of these settings its sign-in, with `smtp-relay login`."""
-    done = subprocess.run(
-        [*COMMAND, "login", "--refresh-token", "-"],
+    done = _run(settings, "login", "--refresh-token", "-", stdin=refresh_token)
+    assert done.returncode == 0, done.stderr
+    assert refresh_token not in done.stdout + done.stderr
+
+
+def health(settings: Mapping[str, str]) -> int:
+    """Ask with `smtp-relay health` whether the relay with these settings answers; return the exit status."""
+    return _run(settings, "health").returncode
+
+
+def _run(
+    settings: Mapping[str, str], *command: str, stdin: str = "", within: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*within, *COMMAND, *command],
         env=environment(settings),
-        input=refresh_token,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        input=stdin,
+        capture_output=True,
         text=True,
         timeout=programs.SECONDS_TO_RUN,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    assert refresh_token not in done.stdout
