@@ -10,6 +10,11 @@ END = b"\r\n.\r\n"
 _PARSER = BytesHeaderParser(policy=policy.compat32)
 
 
+def find_end(octets: bytearray, searched: int) -> int:
+    """Where the end of the content begins, or -1. The first `searched` octets were searched before."""
+    return octets.find(END, max(0, searched - len(END) + 1))
+
+
 def undo_dot_stuffing(octets: bytes) -> bytes:
     """Remove the dot that each line beginning with one was given (RFC 5321 4.5.2).
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from sandbox import xoauth2
 from sandbox.accounts import Account
 from sandbox.apps import OUTLOOK_AUDIENCES
-from sandbox.content import END, from_addresses, undo_dot_stuffing
+from sandbox.content import END, find_end, from_addresses, undo_dot_stuffing
 from sandbox.envelope import MAIL, MAIL_PARAMETERS, RCPT, RCPT_PARAMETERS, Transaction, parameters
 from sandbox.faults import Fault
 from sandbox.journal import Message
@@ -403,7 +403,7 @@ class SmtpSession:
         bound = limit * 4 // 3 + 65_536 if limit else 0
         buffer, scanned, thrown_away = self._wire.buffer, 0, False
         buffer[:0] = b"\r\n"  # DATA's own CRLF counts: ".\r\n" right after it is an empty message
-        while (end := buffer.find(END, max(0, scanned - len(END) + 1))) < 0:
+        while (end := find_end(buffer, scanned)) < 0:
             if doomed and len(buffer) > 2:
                 break
             if bound and len(buffer) > bound:
