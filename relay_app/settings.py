@@ -7,6 +7,7 @@ the variables can say of one mailbox and one device, `[limits]` has `Limits`. A 
 
 import base64
 import binascii
+import hashlib
 import ipaddress
 import math
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +31,7 @@ HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1
 _Name = Callable[[str], str]  # a setting's key -> how the user knows it
 _Choice = TypeVar("_Choice", bound=Enum)
 
+_SALT_KEY = token_bytes(32)
 _MIN_PASSWORD = 8  # characters: the relay is reachable from the Internet
 _ADDRESS = re.compile(r"[^\s@<>\"(),:;\\\[\]]+@[^\s@<>\"(),:;\\\[\]]+\.[^\s@<>\"(),:;\\\[\]]+")
 _SENDER = re.compile(r"(?:\*|[^\s@<>\"(),:;\\\[\]*]+)@[^\s@<>\"(),:;\\\[\]*]+")
@@ -467,7 +470,7 @@ class _Parser:
                 "Make one: smtp-relay device password"
             )
         if not hashed:
-            hashed = HASHER.hash(password)
+            hashed = _hash(name, password)
         return DeviceSettings(name, hashed, mailbox, senders, foreign_from)
 
     def _check_hash(self, where: str, hashed: str) -> None:
@@ -606,6 +609,15 @@ class _Parser:
         endpoints = [*settings.listen, *settings.listen_tls, *settings.listen_proxy, *settings.web_listen]
         for endpoint in sorted({str(e) for e in endpoints if e.port and endpoints.count(e) > 1}):
             self._problem(f"{endpoint} is given to two listeners. Each needs an address of its own")
+
+
+def _hash(name: str, password: str) -> str:
+    """Hash a password; the same one gets the same hash as long as the process lives, and a new one after.
+
+    So a reload that changes nothing changes no device. Only this process knows the key of the salt.
+    """
+    salt = hashlib.blake2b(f"{name}\0{password}".encode(), key=_SALT_KEY, digest_size=16).digest()
+    return HASHER.hash(password, salt=salt)
 
 
 def _is_ip(text: str) -> bool:

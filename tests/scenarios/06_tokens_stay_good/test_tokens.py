@@ -97,8 +97,9 @@ def test_a_wrong_client_secret_is_named(
     refusal = _refusal(relay, planted)
 
     assert refusal.smtp_code == 451
-    assert "AADSTS7000215" in relay.log
-    assert "client secret" in relay.log.lower()
+    [event] = relay.wait_for_event("tokens_failing")
+    assert "AADSTS7000215" in event["error"]
+    assert "CLIENT_SECRET" in event["error"]
     assert sandbox.messages() == []
 
 

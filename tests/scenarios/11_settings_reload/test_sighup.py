@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from harness.clients import CLIENTS, Sent, signed_in
+from harness.clients import CLIENTS, Account, Sent, signed_in
 from harness.config import ConfiguredRelay, Device
 from harness.letters import letter
 from harness.planted import Planted
+from harness.relay import Relay
 
 from sandbox.client import Control
 
@@ -70,6 +71,27 @@ def test_a_message_under_way_goes_on(
         client.rcpt(mail.recipients[0])
         configured.reload()
         assert client.data(mail.content)[0] == 250
+    assert len(sandbox.messages()) == 1
+
+
+def _send_after_a_reload(relay: Relay, account: Account, sender: str, planted: Planted) -> None:
+    mail = letter(planted, sender)
+    with signed_in(account) as client:
+        relay.signal(signal.SIGHUP)
+        relay.wait_for_event("reloaded")
+        assert client.sendmail(mail.sender, mail.recipients, mail.content) == {}
+
+
+def test_a_reload_without_a_change_disturbs_nobody(relay: Relay, sandbox: Control, planted: Planted) -> None:
+    """A certificate's renewal ends in SIGHUP, too: who has logged in just before goes on."""
+    _send_after_a_reload(relay, relay.account, relay.account.user, planted)
+    assert len(sandbox.messages()) == 1
+
+
+def test_neither_when_the_password_is_in_the_file(
+    configured: ConfiguredRelay, scanner: Device, sandbox: Control, planted: Planted
+) -> None:
+    _send_after_a_reload(configured.relay, configured.account(scanner), configured.mailbox, planted)
     assert len(sandbox.messages()) == 1
 
 
