@@ -67,7 +67,7 @@ def password(stdin: bool) -> None:
     from relay_app.settings import HASHER
 
     if stdin:
-        chosen = click.get_binary_stream("stdin").readline().rstrip(b"\r\n")
+        chosen = sys.stdin.buffer.readline().rstrip(b"\r\n")
         if not chosen:
             raise click.UsageError("Nothing came on standard input.")
     else:
