@@ -16,11 +16,12 @@ MAX_ADDRESS = 254
 """Octets: RFC 5321 4.5.3.1.3 allows a path 256, brackets included."""
 _MAX_SHOWN = 100  # characters of a client's text that are quoted in a reply
 
-# RFC 5321 4.1.2 and 4.1.3; `{utf8}` is where RFC 6531 3.3 adds UTF8-non-ascii.
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{utf8}-]"
+# RFC 5321 4.1.2 and 4.1.3; `{utf8}` is where RFC 6531 3.3 adds UTF8-non-ascii. It is an alternative to the
+# sets, not a part of them: a set with so large a range takes 10 ms to compile.
+_ATEXT = r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~-]{utf8})"
 _DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*+"
-_QUOTED_STRING = r'"(?:[ !#-\[\]-~{utf8}]|\\[ -~])*+"'
-_LABEL = r"[A-Za-z0-9{utf8}](?:[A-Za-z0-9{utf8}-]{{0,61}}[A-Za-z0-9{utf8}])?"
+_QUOTED_STRING = r'"(?:[ !#-\[\]-~]{utf8}|\\[ -~])*+"'
+_LABEL = r"(?:[A-Za-z0-9]{utf8})(?:(?:[A-Za-z0-9-]{utf8}){{0,61}}(?:[A-Za-z0-9]{utf8}))?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[(?:(?i:IPv6:)[0-9A-Fa-f:.]{{2,45}}|[0-9.]{{7,15}})\]"
 _ADDRESS = rf"(?:{_DOT_STRING}|{_QUOTED_STRING})@(?:{_DOMAIN}|{_LITERAL})"
@@ -28,8 +29,8 @@ _ROUTE = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
 _PATH = rf"(?:<(?:{_ROUTE}(?P<path>{_ADDRESS}))?>|(?P<bare>{_ADDRESS}))(?: +(?P<rest>.*))?"
 
 _ASCII_PATH = re.compile(_PATH.format(utf8=""))
-_UTF8_PATH = re.compile(_PATH.format(utf8="\x80-\U0010ffff"))
-_ANY_ADDRESS = re.compile(_ADDRESS.format(utf8="\x80-\U0010ffff"))
+_UTF8_PATH = re.compile(_PATH.format(utf8=r"|[^\x00-\x7f]"))
+_ANY_ADDRESS = re.compile(_ADDRESS.format(utf8=r"|[^\x00-\x7f]"))
 
 _QUOTED_PAIR = re.compile(r"\\(.)")
 # RFC 5321 4.1.2: esmtp-param

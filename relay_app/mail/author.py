@@ -35,8 +35,8 @@ _AUTHOR = re.compile(
     re.VERBOSE,
 )
 # Atoms (encoded words too), dots but the first, RFC 6532's UTF-8: all readers take these for words of a name.
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-"
-_WORDS = re.compile(rf"[ \t]*+(?:[{_ATEXT}][{_ATEXT}. \t]*+)?")
+_NOT_ATEXT = r'\x00-\x08\x0a-\x1f\x7f"(),:;<>@\[\\\]'  # besides dot, blank and tab
+_WORDS = re.compile(rf"[ \t]*+(?:[^{_NOT_ATEXT}. \t][^{_NOT_ATEXT}]*+)?")
 _NOT_UTF8 = re.compile(r"[\udc80-\udcff]")  # as "surrogateescape" decodes it
 _DANGEROUS = re.compile(r"[<>\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPED = re.compile(r'\\(["\\])')
