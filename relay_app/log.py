@@ -68,6 +68,7 @@ def _flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 
 def _printable(text: str) -> str:
     """One line, and nothing that a terminal would obey: some of what is logged was said by strangers."""
-    if not text.isprintable():
-        text = " | ".join(line.strip() for line in text.splitlines())
+    if text.isprintable():
+        return text
+    text = " | ".join(line.strip() for line in text.splitlines())
     return "".join(char if char.isprintable() else "?" for char in text)

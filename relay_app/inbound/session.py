@@ -12,7 +12,7 @@ import secrets
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Coroutine
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -24,7 +24,7 @@ from aiosmtpd.smtp import SMTP
 
 from relay_app.delivery.courier import Courier
 from relay_app.delivery.replies import answer
-from relay_app.delivery.verdict import Outcome
+from relay_app.delivery.verdict import Outcome, Timings
 from relay_app.errors import SmtpRefusal
 from relay_app.inbound.devices import Devices
 from relay_app.inbound.intake import ConnectionGoneError, Intake, LineTooLongError, MessageTooLargeError
@@ -128,6 +128,10 @@ class Session(SMTP):
         self._waiting = self._tls_begun = False
         self._login_by = self.loop.time() + _LOGIN_PATIENCE * limits.login_timeout
         self._begin_transaction()
+
+    def __dir__(self) -> list[str]:
+        """The commands: aiosmtpd looks for them here, and would look at everything for each connection."""
+        return _COMMANDS
 
     # The connection: asyncio's protocol callbacks.
 
@@ -581,7 +585,7 @@ class Session(SMTP):
             reply=str(verdict.reply),
             repairs=repairs,
             seconds=self.loop.time() - started,
-            **{f"{name}_seconds": value for name, value in asdict(verdict.timings).items()},
+            **{f"{name}_seconds": getattr(verdict.timings, name) for name in _TIMINGS},
         )
         return reply
 
@@ -612,6 +616,8 @@ class Session(SMTP):
         self._replies.clear()
 
 
+_COMMANDS = [name for name in vars(Session) if name.startswith("smtp_")]
+_TIMINGS = tuple(each.name for each in fields(Timings))
 _SEVERITY = {
     Outcome.ACCEPTED: logging.INFO,
     Outcome.REFUSED: logging.WARNING,
