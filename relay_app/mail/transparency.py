@@ -4,16 +4,21 @@ from collections.abc import Iterable, Iterator
 
 from relay_app.errors import SmtpRefusal
 
+_ORDINARY = bytes(set(range(256)) - set(b"\r\n\0"))
+
 
 def check_octets(content: bytes | bytearray) -> None:
     """Refuse a bare CR or LF (RFC 5321 2.3.8) and NUL (RFC 5322 4.1, RFC 6152 3).
 
     A server that reads a bare CR or LF as a line ending, or drops NULs, can be fed a second message in the
-    first (SMTP smuggling). Counting runs at C speed and copies nothing.
+    first (SMTP smuggling).
 
     Raises:
         SmtpRefusal: 550 5.6.0.
     """
+    lines = content.count(b"\r\n")
+    if len(content.translate(None, _ORDINARY)) == 2 * lines:
+        return
     if b"\0" in content:
         raise SmtpRefusal(
             550,
@@ -21,13 +26,7 @@ def check_octets(content: bytes | bytearray) -> None:
             "The message has a NUL octet, which mail may not contain (RFC 5322 4.1). Send binary data as an "
             "attachment in base64; check the sending program.",
         )
-    lines = content.count(b"\r\n")
-    if content.count(b"\n") != lines:
-        found = "LF without CR"
-    elif content.count(b"\r") != lines:
-        found = "CR without LF"
-    else:
-        return
+    found = "CR without LF" if content.count(b"\n") == lines else "LF without CR"
     advice = "Every line must end with CR LF (RFC 5321 2.3.8); check the sending program."
     raise SmtpRefusal(550, "5.6.0", f"The message has a bare line ending ({found}). {advice}")
 
@@ -40,7 +39,8 @@ def unstuff(content: bytearray) -> bytearray:
     """
     if content.startswith(b"."):
         del content[0]  # constant time: a bytearray only moves its start
-    if b"\r\n." in content:
+    # Most of a large message is base64, which has no dots: finding the last one first is quick.
+    if content.find(b"\r\n.", 0, content.rfind(b".") + 1) >= 0:
         return content.replace(b"\r\n.", b"\r\n")
     return content
 
@@ -63,6 +63,6 @@ def stuffed(parts: Iterable[bytes | bytearray | memoryview], chunk: int = 65536)
             elif began.endswith(b"\r") and piece.startswith(b"\n."):
                 yield b"\n."
                 piece = piece[1:]
-            yield piece.replace(b"\r\n.", b"\r\n..")
+            yield piece.replace(b"\r\n.", b"\r\n..") if b"." in piece else piece
     if last != b"\r\n":
         yield b"\r\n"
