@@ -1,0 +1,1 @@
+"""What is measured: one scenario for each file."""
