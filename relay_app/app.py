@@ -96,7 +96,6 @@ class App:
         finally:
             for task in (*background, self._keeper):
                 task.cancel()
-            await asyncio.wait((*background, self._keeper))
             await _politely(courier.close())
             devices.close()
         _log.info("stopped")

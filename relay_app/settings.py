@@ -107,7 +107,7 @@ class Limits:
 
     connections: int = 300
     connections_per_address: int = 100
-    commands: int = 2000
+    commands: int = 20_000
     """In one connection since its last accepted message."""
     recipients: int = 500
     """For each message; Outlook takes no more."""

@@ -42,6 +42,7 @@ _log = structlog.get_logger()
 _AUTH_LINE = 12288  # octets, RFC 4954 4
 _COMMAND_LINE = 2048  # octets; RFC 5321 4.5.3.1.4 asks for 512, internationalised addresses for more
 _MAX_ERRORS = 50  # refused commands in a row
+_TOO_MANY_RECIPIENTS = "4.5.3"
 _MAX_LOGINS = 3  # wrong passwords in one connection
 _PROXY_TIMEOUT = 5.0  # seconds
 _HANDSHAKE_TIMEOUT = 30.0  # seconds
@@ -202,9 +203,7 @@ class Session(SMTP):
 
     async def _find_address(self) -> None:
         assert self.session is not None
-        peer = self.session.peer
-        if isinstance(peer, tuple):
-            self.address = str(peer[0])
+        self.address = cast("tuple[str, int]", self.session.peer)[0]
         if self._mode is not Mode.PROXY:
             return
         try:
@@ -258,7 +257,8 @@ class Session(SMTP):
             self._errors = 0
         except SmtpRefusal as refusal:
             self._say(Reply(refusal.code, refusal.enhanced, refusal.text))
-            self._errors += 1
+            if refusal.enhanced != _TOO_MANY_RECIPIENTS:  # whoever goes on asking still has a message to send
+                self._errors += 1
             if self._errors >= _MAX_ERRORS:
                 raise _Goodbye(Reply(421, "4.7.0", "Too many refused commands. Closing")) from None
         except (_Goodbye, ConnectionGoneError, ConnectionError, TimeoutError):
@@ -462,7 +462,9 @@ class Session(SMTP):
         limit = self._host.limits.recipients
         if len(self._recipients) >= limit:
             raise SmtpRefusal(
-                452, "4.5.3", f"More than {limit} recipients. Send the message again for the others"
+                452,
+                _TOO_MANY_RECIPIENTS,
+                f"More than {limit} recipients. Send the message again for the others",
             )
         recipient, rest = parse_path(_after("TO:", arg), smtputf8=True)
         if parameters := parse_parameters(rest):

@@ -26,18 +26,18 @@ def test_a_wrong_password_is_refused(relay: Relay, sandbox: Control, planted: Pl
     assert event["client"] == "127.0.0.1"
 
 
-def test_an_unknown_user_hears_the_same(relay: Relay, planted: Planted) -> None:
+def test_an_unknown_user_hears_the_same(shared_relay: Relay, planted: Planted) -> None:
     replies = []
-    for user in (relay.account.user, "nobody@example.org"):
-        with connected(relay.account) as client:
+    for user in (shared_relay.account.user, "nobody@example.org"):
+        with connected(shared_relay.account) as client:
             with pytest.raises(smtplib.SMTPAuthenticationError) as refusal:
                 client.login(user, planted.make("wrong password"))
             replies.append((refusal.value.smtp_code, refusal.value.smtp_error))
     assert replies[0] == replies[1]
 
 
-def test_no_password_before_tls(relay: Relay, sandbox: Control, planted: Planted) -> None:
-    account = relay.account
+def test_no_password_before_tls(shared_relay: Relay, sandbox: Control, planted: Planted) -> None:
+    account = shared_relay.account
     with smtplib.SMTP(account.host, account.port, timeout=SECONDS) as client:
         client.ehlo()
         assert not client.has_extn("auth")
@@ -47,8 +47,8 @@ def test_no_password_before_tls(relay: Relay, sandbox: Control, planted: Planted
     assert sandbox.messages() == []
 
 
-def test_no_mail_before_login(relay: Relay, sandbox: Control) -> None:
-    account = relay.account
+def test_no_mail_before_login(shared_relay: Relay, sandbox: Control) -> None:
+    account = shared_relay.account
     with connected(account) as client:
         assert client.docmd("MAIL", f"FROM:<{account.user}>")[0] == 530
         assert client.docmd("RCPT", "TO:<somebody@example.net>")[0] in (503, 530)
@@ -56,9 +56,9 @@ def test_no_mail_before_login(relay: Relay, sandbox: Control) -> None:
     assert sandbox.messages() == []
 
 
-def test_tls_of_yesterday_is_refused(relay: Relay) -> None:
+def test_tls_of_yesterday_is_refused(shared_relay: Relay) -> None:
     """TLS 1.1 gets no handshake; 1.2 does. openssl asks, for Python's ssl may no longer know 1.1."""
-    account = relay.account
+    account = shared_relay.account
     for version, works in (("-tls1_1", False), ("-tls1_2", True), ("-tls1_3", True)):
         arguments = ["s_client", "-connect", f"{account.host}:{account.port}", "-starttls", "smtp", version]
         arguments += ["-CAfile", str(account.ca), "-verify_return_error", "-cipher", "ALL:@SECLEVEL=0"]

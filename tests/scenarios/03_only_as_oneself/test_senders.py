@@ -20,10 +20,13 @@ STRANGER = "boss@example.com"
 def test_a_foreign_envelope_sender_is_refused(
     shared_relay: Relay, sandbox: Control, planted: Planted, client: str
 ) -> None:
-    sent = CLIENTS[client](shared_relay.account, letter(planted, STRANGER), "PLAIN")
+    """Already at MAIL, whatever the From: field would have said."""
+    account = shared_relay.account
+    sent = CLIENTS[client](account, letter(planted, STRANGER, header_from=account.user), "PLAIN")
 
     assert sent.status != 0
-    assert sent.replied(r"55\d[ -]5\.7\.1 "), sent.transcript
+    assert sent.replied(r"550[ -]5\.7\.1 "), sent.transcript
+    assert not sent.replied("354"), sent.transcript
     assert sandbox.messages() == []
 
 

@@ -89,6 +89,21 @@ def test_the_token_service_asks_for_patience(
     assert sandbox.counters().entra.token_requests == 1
 
 
+@pytest.mark.parametrize("certificate", ["wrong_name", "self_signed", "expired"])
+def test_the_token_service_shows_a_wrong_certificate(
+    start_relay: Callable[..., Relay], sandbox: Control, planted: Planted, certificate: str
+) -> None:
+    """The client secret goes to nobody who cannot prove to be Microsoft."""
+    sandbox.certificate(certificate, service="entra")
+    relay = start_relay()
+
+    refusal = _refusal(relay, planted)
+
+    assert refusal.smtp_code == 451
+    assert b"certificate" in refusal.smtp_error.lower()
+    assert sandbox.counters().entra.token_requests == 0
+
+
 def test_a_wrong_client_secret_is_named(
     start_relay: Callable[..., Relay], sandbox: Control, planted: Planted
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from harness.clients import CLIENTS, Account, Sent, signed_in
+from harness.config import ConfiguredRelay, Device
 from harness.letters import letter
 from harness.planted import Planted
 from harness.programs import wait_until
@@ -55,6 +56,24 @@ def test_while_outlook_is_slow(relay: Relay, sandbox: Control, planted: Planted)
     sending.join()
     assert results[0].status == 0, results[0].transcript
     assert len(sandbox.messages()) == 1
+
+
+def test_a_client_that_hangs_does_not_hold_it_up(
+    start_configured: Callable[..., ConfiguredRelay], sandbox: Control, planted: Planted
+) -> None:
+    """It gets the time that `drain_timeout` says, and no more."""
+    sluggard = Device("sluggard", planted.make("password"))
+    configured = start_configured(sluggard, drain_timeout=0.5)
+    with signed_in(configured.account(sluggard)) as client:
+        client.mail(configured.mailbox)
+        client.rcpt("somebody@example.net")
+        assert client.docmd("DATA")[0] == 354
+
+        configured.relay.signal(signal.SIGTERM)
+        configured.relay.wait()
+
+    assert configured.relay.events("stop_impatient") != []
+    assert sandbox.messages() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from threading import Barrier
 
 import pytest
+from harness.certificates import Authority
 from harness.clients import SECONDS, Account
 from harness.letters import letter
 from harness.planted import Planted
@@ -19,8 +20,7 @@ from harness.relay import Relay
 
 from sandbox.client import Control
 
-CLIENT = "192.0.2.77"
-CLIENT_V6 = "2001:db8::77"
+EDGE = "198.51.100.1"
 
 
 def _v1(source: str, target: str) -> bytes:
@@ -57,32 +57,35 @@ def _connected(account: Account, header: bytes) -> Iterator[smtplib.SMTP]:
         yield client
 
 
-@pytest.fixture
-def relay(start_relay: Callable[..., Relay]) -> Relay:
-    return start_relay(RELAY_LISTEN_PROXY=f"127.0.0.1:{free_port()}")
+@pytest.fixture(scope="module")
+def relay(
+    make_settings: Callable[[], dict[str, str]], authority: Authority, planted: Planted
+) -> Iterator[Relay]:
+    settings = make_settings() | {"RELAY_LISTEN_PROXY": f"127.0.0.1:{free_port()}"}
+    relay = Relay(settings, authority.bundle, planted)
+    yield relay
+    relay.stop()
 
 
+@pytest.mark.parametrize("header", [_v1, _v2], ids=["v1", "v2"])
 @pytest.mark.parametrize(
-    ("header", "client_address"),
-    [
-        (_v1(CLIENT, "198.51.100.1"), CLIENT),
-        (_v2(CLIENT, "198.51.100.1"), CLIENT),
-        (_v1(CLIENT_V6, "2001:db8::1"), CLIENT_V6),
-        (_v2(CLIENT_V6, "2001:db8::1"), CLIENT_V6),
-    ],
-    ids=["v1", "v2", "v1 with IPv6", "v2 with IPv6"],
+    "addresses", [("192.0.2.7{}", EDGE), ("2001:db8::7{}", "2001:db8::1")], ids=["IPv4", "IPv6"]
 )
 def test_the_address_is_the_clients_own(
-    relay: Relay, sandbox: Control, planted: Planted, header: bytes, client_address: str
+    relay: Relay,
+    sandbox: Control,
+    planted: Planted,
+    header: Callable[[str, str], bytes],
+    addresses: tuple[str, str],
 ) -> None:
+    source, target = addresses[0].format(header.__name__[-1]), addresses[1]
     account = relay.account_at("RELAY_LISTEN_PROXY")
     mail = letter(planted, account.user)
-    with _connected(account, header) as client:
+    with _connected(account, header(source, target)) as client:
         client.login(account.user, account.password)
         client.sendmail(mail.sender, mail.recipients, mail.content)
 
-    [event] = relay.wait_for_event("message")
-    assert event["client"] == client_address
+    relay.wait_for_event("message", client=source, verdict="accepted")
     assert len(sandbox.messages()) == 1
 
 
@@ -114,7 +117,7 @@ def test_guessing_bans_the_client_and_not_the_proxy(relay: Relay, planted: Plant
     ready = Barrier(len(guesses), timeout=SECONDS)
 
     def log_in(password: str) -> int:
-        with _connected(account, _v2(CLIENT, "198.51.100.1")) as client:
+        with _connected(account, _v2("192.0.2.66", EDGE)) as client:
             ready.wait()
             client.user, client.password = account.user, password
             with pytest.raises(smtplib.SMTPAuthenticationError) as refusal:
@@ -123,5 +126,5 @@ def test_guessing_bans_the_client_and_not_the_proxy(relay: Relay, planted: Plant
 
     with ThreadPoolExecutor(len(guesses)) as pool:
         assert sorted(pool.map(log_in, guesses)) == [454] * 2 + [535] * 10
-    with _connected(account, _v2("192.0.2.78", "198.51.100.1")) as client:
+    with _connected(account, _v2("192.0.2.67", EDGE)) as client:
         assert client.login(account.user, account.password)[0] == 235

@@ -99,7 +99,7 @@ def test_commands_slipped_in_before_tls(shared_relay: Relay, planted: Planted) -
 def impatient(start_configured: Callable[..., ConfiguredRelay], planted: Planted) -> Account:
     """A device of a relay with limits so short that a test can wait for them."""
     crawler = Device("crawler", planted.make("password"))
-    limits = {"login_timeout": 0.5, "command_timeout": 0.5, "data_timeout": 0.5, "transaction_timeout": 1.5}
+    limits = {"login_timeout": 1.0, "command_timeout": 1.0, "data_timeout": 1.0, "transaction_timeout": 2.0}
     return start_configured(crawler, **limits).account(crawler)
 
 

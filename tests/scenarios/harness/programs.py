@@ -1,5 +1,6 @@
 """Programs that run beside the tests: where they are, how they are started, watched and stopped."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,15 @@ class Server:
     def wait_for_pattern(self, pattern: str, timeout: float = SECONDS_TO_START) -> str:
         """Return the first line that matches a regular expression."""
         return self.wait_for_lines(lambda line: re.search(pattern, line) is not None, timeout=timeout)[0]
+
+    @contextlib.contextmanager
+    def stopped_on_failure(self) -> Iterator[None]:
+        """Leave no program behind when what is waited for at its start does not come."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it, and only to it."""

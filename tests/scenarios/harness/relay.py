@@ -30,11 +30,8 @@ class Relay:
         self._planted = planted
         self._server = programs.Server([*COMMAND, "serve"], environment(settings))
         self._stopped = False
-        try:
+        with self._server.stopped_on_failure():
             self._server.wait_for_pattern(r"\bevent=started\b")  # comes after every `listening`
-        except AssertionError:
-            self._server.stop()
-            raise
 
     @property
     def account(self) -> Account:

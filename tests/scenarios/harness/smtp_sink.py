@@ -10,7 +10,7 @@ from harness import programs
 from harness.ports import free_port
 
 # smtp-sink(1), "DUMP FILE FORMAT": its own fields come first, ended by a Received field of three lines.
-_MAIL = re.compile(rb"X-Mail-Args: <([^>]*)> *([^\n]*)\n")
+_MAIL = re.compile(rb"X-Mail-Args: <([^>]*)>[^\n]*\n")
 _RCPT = re.compile(rb"X-Rcpt-Args: <([^>]*)>[^\n]*\n")
 _OWN_FIELDS = re.compile(rb"(?:X-[\w-]+: [^\n]*\n)+Received: [^\n]*\n\t[^\n]*\n\t[^\n]*\n")
 
@@ -20,7 +20,6 @@ class SunkMessage:
     """One message as smtp-sink got it, with LF line ends: that is how it writes them down."""
 
     sender: str
-    mail_parameters: str
     recipients: tuple[str, ...]
     content: bytes
 
@@ -29,10 +28,10 @@ class SunkMessage:
         """Read one dump file."""
         own = _OWN_FIELDS.match(dump)
         assert own is not None, f"Not a dump of smtp-sink: {dump[:400]!r}"
-        [(sender, parameters)] = _MAIL.findall(own[0])
+        [sender] = _MAIL.findall(own[0])
         recipients = tuple(address.decode() for address in _RCPT.findall(own[0]))
         # smtp-sink(1): an empty line follows the message.
-        return cls(sender.decode(), parameters.decode(), recipients, dump[own.end() :].removesuffix(b"\n"))
+        return cls(sender.decode(), recipients, dump[own.end() :].removesuffix(b"\n"))
 
 
 class SmtpSink:
@@ -49,7 +48,8 @@ class SmtpSink:
             command += ["-u", "nobody"]
         command += ["-h", "sink.test", "-d", self._dumps / "message.", f"{self.host}:{self.port}", "128"]
         self._server = programs.Server(command)
-        programs.wait_until(self._accepts, "smtp-sink accepts connections")
+        with self._server.stopped_on_failure():
+            programs.wait_until(self._accepts, "smtp-sink accepts connections")
 
     def _accepts(self) -> bool:
         assert self._server.process.poll() is None, f"smtp-sink ended. It wrote:\n{self._server.output}"
