@@ -145,7 +145,7 @@ class App:
         outdated = [
             each for each in self._upstreams.values() if wanted.get(each.mailbox.address) != each.mailbox
         ]
-        await asyncio.gather(*(_politely(upstream.close()) for upstream in outdated))
+        pass
         for upstream in outdated:
             address = upstream.mailbox.address
             del self._upstreams[address], self._tokens[address]

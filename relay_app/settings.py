@@ -7,6 +7,7 @@ the variables can say of one mailbox and one device, `[limits]` has `Limits`. A 
 
 import base64
 import binascii
+import difflib
 import hashlib
 import ipaddress
 import math
@@ -230,7 +231,9 @@ class _Parser:
         known |= {f"{name}_FILE" for name in secrets}
         for name in sorted(self._environ):
             if name.startswith("RELAY_") and name not in known:
-                self._problem(f"{name}: there is no such setting. Correct its name or remove it")
+                near = difflib.get_close_matches(name, known, 1)
+                advice = f"Did you mean {near[0]}?" if near else "Correct its name or remove it"
+                self._problem(f"{name}: there is no such setting. {advice}")
             elif name in known and not self._environ[name].isprintable():
                 self._problem(f"{name} has characters that are not text, or more than one line")
                 del self._environ[name]
@@ -469,7 +472,7 @@ class _Parser:
                 f"{named('password')} has fewer than {_MIN_PASSWORD} characters: it would be guessed. "
                 "Make one: smtp-relay device password"
             )
-        if not hashed:
+        else:
             hashed = _hash(name, password)
         return DeviceSettings(name, hashed, mailbox, senders, foreign_from)
 
@@ -489,7 +492,7 @@ class _Parser:
     def _check_unique(self, what: str, names: list[str]) -> None:
         lowered = [name.lower() for name in names]
         for name in sorted({name for name in lowered if name and lowered.count(name) > 1}):
-            self._problem(f"There are two {what}s named {name!r}. Names must differ")
+            self._problem(f"The {what} {name!r} is there twice. Names must differ")
 
     # Single values.
 
