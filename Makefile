@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FULLY_COVERED := relay_app/mail/*,relay_app/delivery/*,relay_app/inbound/devices.py
 
 .PHONY: help setup demo test bench lint requirements clean
 
@@ -13,7 +14,7 @@ help:
 	@sed -n 's/^# //p' Makefile
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; $(PYTHON) is {v[0]}.{v[1]}. Install one, then run: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Install one, then run: make PYTHON=python3.12 $(MAKECMDGOALS)" % tuple(v[:2]))'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 
 # Two stamps, so that the demo does not wait for the tools of the tests.
@@ -40,7 +41,9 @@ lint: $(VENV)/.dev
 
 test: $(VENV)/.dev lint
 	tests/system_packages.sh
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --fail-under=100 --include='$(FULLY_COVERED)'
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

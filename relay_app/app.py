@@ -1,6 +1,7 @@
 """The relay as a whole: built from the settings, started, reloaded, drained, stopped."""
 
 import asyncio
+import errno
 import os
 import signal
 import ssl
@@ -96,6 +97,7 @@ class App:
         finally:
             for task in (*background, self._keeper):
                 task.cancel()
+            await asyncio.wait(background)  # a reload must let go of what is closed now
             await _politely(courier.close())
             devices.close()
         _log.info("stopped")
@@ -145,7 +147,7 @@ class App:
         outdated = [
             each for each in self._upstreams.values() if wanted.get(each.mailbox.address) != each.mailbox
         ]
-        pass
+        await asyncio.gather(*(_politely(upstream.close()) for upstream in outdated))
         for upstream in outdated:
             address = upstream.mailbox.address
             del self._upstreams[address], self._tokens[address]
@@ -222,11 +224,21 @@ def _check_data_dir(settings: Settings) -> Path:
     except OSError as error:
         raise SettingsError(
             [
-                f"RELAY_DATA_DIR: cannot write in {path}: {error.strerror}. Give the directory to user "
-                f"{os.getuid()} (chown {os.getuid()} {path}), make room, or choose another one"
+                f"RELAY_DATA_DIR: cannot write in {path}: {error.strerror}. {_remedy(error, path)}, "
+                "or choose another directory"
             ]
         ) from error
     return path
+
+
+def _remedy(error: OSError, path: Path) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "Make room on that disk"
+        case errno.EROFS:
+            return "It is mounted read-only: mount it for writing"
+        case _:
+            return f"Give it to user {os.getuid()}: chown {os.getuid()} {path}"
 
 
 def _certificate(settings: Settings) -> Certificate:

@@ -108,6 +108,7 @@ class Limits:
 
     connections: int = 300
     connections_per_address: int = 100
+    """An IPv6 /64 counts as one address."""
     commands: int = 20_000
     """In one connection since its last accepted message."""
     recipients: int = 500
@@ -115,7 +116,7 @@ class Limits:
     message_size: int = 35 * 2**20
     """What Microsoft 365 takes by default."""
     login_timeout: float = 60.0
-    """For each command before the login."""
+    """For each command before the login; five times that for all of them together."""
     command_timeout: float = 300.0
     """For each command after it (RFC 5321 4.5.3.2.7)."""
     data_timeout: float = 180.0

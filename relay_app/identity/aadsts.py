@@ -34,14 +34,14 @@ _SIGN_IN_AGAIN = "Sign in again:  smtp-relay login {mailbox}"
 _ASK_ADMIN = "An administrator of the organisation must allow it; then:  smtp-relay login {mailbox}"
 _CREDENTIALS_PAGE = (
     "In the Entra admin centre open App registrations > the app > Certificates & secrets, make a new client "
-    "secret, and put its *Value* into CLIENT_SECRET."
+    "secret, and put its Value into CLIENT_SECRET."
 )
 _TENANT = (
     "Set TENANT_ID to the organisation's directory (tenant) ID, or to consumers for a personal Outlook.com "
     "account."
 )
 _APP_ID = (
-    "Compare CLIENT_ID with the *Application (client) ID* on the app's overview page in the Entra admin "
+    "Compare CLIENT_ID with the Application (client) ID on the app's overview page in the Entra admin "
     "centre, and TENANT_ID with the directory that the app is in."
 )
 _CONSENT = (
@@ -60,7 +60,7 @@ _CODES: dict[int, tuple[str, str]] = {
     700084: (
         "The sign-in of {mailbox} has expired: the app's redirect address is registered as a single-page "
         "application, whose sign-ins last 24 hours.",
-        "Register the redirect address as *Web*; then:  smtp-relay login {mailbox}",
+        "Register the redirect address as Web; then:  smtp-relay login {mailbox}",
     ),
     70043: (
         "The organisation's policy (sign-in frequency) has ended the sign-in of {mailbox}.",
@@ -119,19 +119,19 @@ _CODES: dict[int, tuple[str, str]] = {
     650052: ("The organisation has no licence for the service the app asks for.", _ASK_ADMIN),
     # The app's registration or our settings.
     7000215: (
-        "The client secret is wrong. Often it is the secret's *ID* that was copied instead of its *Value*.",
+        "The client secret is wrong. Often it is the secret's ID that was copied instead of its Value.",
         _CREDENTIALS_PAGE,
     ),
     7000222: ("The client secret has expired.", _CREDENTIALS_PAGE),
     7000218: (
         "The app is a confidential client, and no client secret was sent.",
-        "Set CLIENT_SECRET; or, to use no secret, turn on *Allow public client flows* on the app's "
+        "Set CLIENT_SECRET; or, to use no secret, turn on Allow public client flows on the app's "
         "Authentication page.",
     ),
     7000216: ("The app sent no client secret, which client_credentials needs.", _CREDENTIALS_PAGE),
     700025: (
         "The app is a public client, which must not send a client secret.",
-        "Remove CLIENT_SECRET; or register the redirect address as *Web* and sign in again.",
+        "Remove CLIENT_SECRET; or register the redirect address as Web and sign in again.",
     ),
     7000112: ("The app is disabled in its directory.", "An administrator must enable it."),
     7000229: (

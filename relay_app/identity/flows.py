@@ -326,7 +326,7 @@ class DelegatedFlow(_MsalFlow):
             # No reason to keep mail waiting: we have a token, and the refresh token on disk still works, as
             # Microsoft does not revoke it when it gives a new one.
             self._cache.has_state_changed = True  # store it next time
-            log.warning("sign-in not stored", mailbox=self._mailbox.address, error=str(error))
+            log.warning("sign_in_not_stored", mailbox=self._mailbox.address, error=str(error))
             return
         if stamp is not None:  # else another process has stored a newer sign-in: changed() says so
             self._seen = stamp

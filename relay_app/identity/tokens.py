@@ -179,7 +179,9 @@ class MailboxTokens:
             self._request = asyncio.create_task(self._ask())
         try:
             # The shield: a client that hangs up must not take the token away from those who still wait.
-            outcome = await asyncio.wait_for(asyncio.shield(self._request), self._patience)
+            # Not wait_for(): in Python 3.11 it loses a cancellation that comes together with the result.
+            async with asyncio.timeout(self._patience):
+                outcome = await asyncio.shield(self._request)
         except TimeoutError:
             raise TokenError(
                 f"Microsoft has not answered the token request for {self.address} within "

@@ -118,7 +118,7 @@ def test_the_number_does_not_decide(number: int) -> None:
         ("interaction_required", 53000, "compliant device", "administrator"),
         ("access_denied", 530035, "security defaults", "administrator"),
         ("invalid_grant", 50126, "password was wrong", "smtp-relay login"),
-        ("invalid_client", 7000215, "*ID* that was copied instead of its *Value*", "CLIENT_SECRET"),
+        ("invalid_client", 7000215, "ID that was copied instead of its Value", "CLIENT_SECRET"),
         ("invalid_client", 7000222, "has expired", "Certificates & secrets"),
         ("invalid_client", 7000218, "no client secret was sent", "Allow public client flows"),
         ("invalid_client", 700025, "must not send a client secret", "Remove CLIENT_SECRET"),

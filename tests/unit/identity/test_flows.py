@@ -218,7 +218,7 @@ def test_a_full_disk_does_not_keep_mail_waiting(
 
         patch.setattr(vault, "store_if_unchanged", full)
         assert signed_in.fetch(force=True).value
-    assert [line["event"] for line in log] == ["sign-in not stored"]
+    assert [line["event"] for line in log] == ["sign_in_not_stored"]
     assert vault.load(me.address) == before
     signed_in.fetch(force=False)
     assert vault.load(me.address) != before

@@ -1,0 +1,335 @@
+"""relay_app.cli: in this process where that will do, as a program for signals and exit statuses."""
+
+import importlib.metadata
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from relay_app import app as app_module
+from relay_app import memory
+from relay_app.cli import main
+from relay_app.errors import VaultError
+from relay_app.identity.vault import Vault, create_key_file
+from relay_app.settings import HASHER, Settings
+from sandbox.client import SandboxProcess
+
+SECONDS = 60
+CLIENT_ID = "00000000-0000-0000-0000-000000000001"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Settings for a relay that never reaches Microsoft: nothing listens where it looks."""
+    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as closed:
+        port, nobody = free.getsockname()[1], closed.getsockname()[1]
+    return {
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": secrets.token_urlsafe(30),
+        "TENANT_ID": "consumers",
+        "USER_EMAIL": "me@outlook.com",
+        "RELAY_PASSWORD": secrets.token_urlsafe(15),
+        "RELAY_VAULT_KEY": "",
+        "RELAY_LISTEN": f"127.0.0.1:{port}",
+        "RELAY_HOSTNAME": "relay.test",
+        "RELAY_DATA_DIR": str(tmp_path / "data"),
+        "RELAY_UPSTREAM": f"localhost:{nobody}",
+        "RELAY_AUTHORITY": f"https://localhost:{nobody}",
+    }
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """`run(environ, "device", "password", input="...")`: a command in this process."""
+    for name in os.environ:
+        if name.startswith("RELAY_"):
+            monkeypatch.delenv(name)
+    config, root, mail = structlog.get_config(), logging.getLogger(), logging.getLogger("mail")
+    handlers, levels = root.handlers[:], (root.level, mail.level)
+
+    def invoke(environ: Mapping[str, str], *arguments: str, input: bytes | None = None) -> Result:
+        return CliRunner().invoke(main, arguments, input=input, env=environ, prog_name="smtp-relay")
+
+    yield invoke
+    structlog.configure(**config)
+    root.handlers[:] = handlers
+    for logger, level in zip((root, mail), levels, strict=True):
+        logger.setLevel(level)
+
+
+def program(environ: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command as a program, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "relay_app", *arguments],
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture
+def serving(environ: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """`smtp-relay serve`, as soon as it listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "relay_app", "serve"],
+        env={"PATH": os.environ["PATH"], **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(SECONDS, process.kill)
+    watchdog.start()
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "event=started" in line:
+                break
+        else:
+            pytest.fail(f"The relay ended with {process.wait()}.")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        watchdog.cancel()
+
+
+# --- serve and health -----------------------------------------------------------------------------------
+
+
+def test_serve_and_health(
+    environ: dict[str, str], serving: "subprocess.Popen[str]", run: Callable[..., Result]
+) -> None:
+    asked = program(environ, "health")
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, "250-relay.test\n", "")
+    assert run(environ, "health").stdout == "250-relay.test\n"
+
+    serving.send_signal(signal.SIGTERM)
+    assert serving.wait(SECONDS) == 0
+    assert serving.stderr is not None
+    log = serving.stderr.read()
+    assert "event=stopped" in log
+    assert environ["RELAY_PASSWORD"] not in log
+    assert environ["CLIENT_SECRET"] not in log
+
+    asked = program(environ, "health")
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert asked.stderr.startswith("The relay does not answer: ")
+
+
+def test_serve_with_bad_settings(environ: dict[str, str]) -> None:
+    done = program(environ | {"TENANT_ID": "not one", "RELAY_COLOUR": "green"}, "serve")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *problems = done.stderr.splitlines()
+    assert first == "smtp-relay cannot start:"
+    assert [problem[:4] for problem in problems] == ["  - ", "  - "]
+    assert "RELAY_COLOUR" in done.stderr
+    assert "TENANT_ID" in done.stderr
+    assert environ["RELAY_PASSWORD"] not in done.stderr
+    assert environ["CLIENT_SECRET"] not in done.stderr
+
+
+def test_serve_on_a_port_in_use(environ: dict[str, str]) -> None:
+    host, _, port = environ["RELAY_LISTEN"].rpartition(":")
+    with socket.create_server((host, int(port))):
+        done = program(environ, "serve")
+    assert done.returncode == 2
+    assert f"  - cannot listen on {environ['RELAY_LISTEN']}: another program" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--verbose",)])
+def test_serve_runs_the_app(
+    environ: dict[str, str],
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+) -> None:
+    memory_returned = []
+    monkeypatch.setattr(memory, "return_large_blocks", lambda: memory_returned.append(True))
+
+    class FakeApp:
+        def __init__(self, settings: Settings, load: Callable[[], Settings]) -> None:
+            assert load() == settings
+
+        async def run(self) -> None:
+            structlog.get_logger().debug("client_gone")
+            structlog.get_logger().info("started")
+
+    monkeypatch.setattr(app_module, "App", FakeApp)
+    result = run(environ, "serve", *options)
+    assert (result.exit_code, result.stdout, memory_returned) == (0, "", [True])
+    assert "event=started" in result.stderr
+    assert ("event=client_gone" in result.stderr) == bool(options)
+
+
+def test_each_line_of_an_error_is_a_problem(
+    environ: dict[str, str], run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise VaultError("one\nanother")
+
+    monkeypatch.setattr(app_module, "App", broken)
+    monkeypatch.setattr(memory, "return_large_blocks", lambda: True)
+    result = run(environ, "serve")
+    assert result.exit_code == 2
+    assert result.stderr == "smtp-relay cannot start:\n  - one\n  - another\n"
+
+
+def test_health_of_something_else(environ: dict[str, str], run: Callable[..., Result]) -> None:
+    host, _, port = environ["RELAY_LISTEN"].rpartition(":")
+    with socket.create_server((host, int(port))) as other:
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-other\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = run(environ, "health", "--timeout", str(SECONDS))
+        thread.join()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("The relay does not answer: it said b'SSH")
+
+
+def test_health_with_bad_settings(environ: dict[str, str], run: Callable[..., Result]) -> None:
+    result = run(environ | {"USER_EMAIL": "nobody"}, "health")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("smtp-relay cannot check the relay:\n  - USER_EMAIL: 'nobody' ")
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "relay_app"], [str(Path(sys.executable).with_name("smtp-relay"))]]
+)
+def test_the_program(command: list[str]) -> None:
+    done = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    assert done.stdout == f"smtp-relay, version {importlib.metadata.version('smtp-relay')}\n"
+    usage = subprocess.run(
+        [*command, "-h"], capture_output=True, text=True, timeout=SECONDS, check=True
+    ).stdout
+    assert usage.startswith("Usage: ")
+    for name in ("serve", "health", "device", "login"):
+        assert f"\n  {name} " in usage
+
+
+# --- device password ------------------------------------------------------------------------------------
+
+
+def test_a_made_password(run: Callable[..., Result]) -> None:
+    made = set()
+    for _ in range(2):
+        result = run({}, "device", "password")
+        assert result.exit_code == 0
+        first, second = result.stdout.splitlines()
+        password, hashed = first.removeprefix("Password: "), second.removeprefix("Hash:     ")
+        assert len(password) == 20
+        assert HASHER.verify(hashed, password)
+        made.add(password)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "password"),
+    [(b"a good one\n", b"a good one"), (b" spaces \r\nmore", b" spaces "), (b"gr\xfcn\n", b"gr\xfcn")],
+)
+def test_a_password_of_ones_own(run: Callable[..., Result], typed: bytes, password: bytes) -> None:
+    result = run({}, "device", "password", "--stdin", input=typed)
+    assert result.exit_code == 0
+    [line] = result.stdout.splitlines()
+    assert HASHER.verify(line.removeprefix("Hash:     "), password)
+
+
+@pytest.mark.parametrize("typed", [b"", b"\n"])
+def test_no_password(run: Callable[..., Result], typed: bytes) -> None:
+    result = run({}, "device", "password", "--stdin", input=typed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Nothing came on standard input." in result.stderr
+
+
+# --- login ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
+    with SandboxProcess(tmp_path_factory.mktemp("sandbox")) as process:
+        yield process
+
+
+@pytest.fixture
+def microsoft(environ: dict[str, str], sandbox: SandboxProcess) -> dict[str, str]:
+    """Settings for the sandbox's personal account."""
+    world = sandbox.control.world()
+    return environ | {
+        "CLIENT_ID": world.client_id,
+        "CLIENT_SECRET": world.client_secret,
+        "USER_EMAIL": world.personal,
+        "RELAY_AUTHORITY": sandbox.authority,
+        "RELAY_UPSTREAM_CA": sandbox.ca,
+    }
+
+
+@pytest.mark.parametrize("source", ["file", "standard input"])
+def test_login(
+    microsoft: dict[str, str],
+    sandbox: SandboxProcess,
+    run: Callable[..., Result],
+    tmp_path: Path,
+    source: str,
+) -> None:
+    account = microsoft["USER_EMAIL"]
+    refresh_token = sandbox.control.refresh_token(account, microsoft["CLIENT_ID"])
+    file = tmp_path / "token.txt"
+    file.write_text(f"\n{refresh_token}\n")
+    if source == "file":
+        result = run(microsoft, "login", "--refresh-token", str(file))
+    else:
+        result = run(microsoft, "login", account, "--refresh-token", "-", input=file.read_bytes())
+    assert (result.exit_code, result.stdout) == (0, f"Signed in as {account}. The relay can send.\n")
+    assert refresh_token not in result.stderr
+
+    data = Path(microsoft["RELAY_DATA_DIR"])
+    stored = Vault(data / "vault", create_key_file(data / "vault.key")).load(account)
+    assert stored is not None
+    assert refresh_token.encode() not in (data / "vault" / f"{account}.vault").read_bytes()
+
+
+@pytest.mark.parametrize("token", [b"0.no-such-token", bytes(range(128, 256))], ids=["unknown", "not text"])
+def test_a_login_that_microsoft_refuses(
+    microsoft: dict[str, str], run: Callable[..., Result], token: bytes
+) -> None:
+    result = run(microsoft, "login", "--refresh-token", "-", input=token)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "smtp-relay cannot sign in:\n  - " in result.stderr
+    assert "AADSTS" in result.stderr
+    assert "no-such-token" not in result.stderr
+
+
+def test_a_login_without_a_token(environ: dict[str, str], run: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    result = run(environ, "login", "--refresh-token", str(tmp_path / "empty"))
+    assert result.exit_code == 2
+    assert f"There is no refresh token in {tmp_path / 'empty'}." in result.stderr
+
+    result = run(environ, "login", "--refresh-token", str(tmp_path / "missing"))
+    assert result.exit_code == 2
+    assert "No such file" in result.stderr
+
+
+def test_a_login_of_an_unknown_mailbox(environ: dict[str, str], run: Callable[..., Result]) -> None:
+    result = run(environ, "login", "you@outlook.com", "--refresh-token", "-", input=b"0.token")
+    assert result.exit_code == 2
+    assert "  - you@outlook.com is not one of them. Name one of me@outlook.com\n" in result.stderr
