@@ -6,7 +6,8 @@
 # left without a configuration; and nothing may be removed to make room (another mail server, say).
 set -euo pipefail
 
-# program:package. libnet-ssleay-perl is what swaks does TLS with.
+# program:package. libnet-ssleay-perl is what swaks does TLS with,
+# libio-socket-inet6-perl IPv6.
 needed=(
     swaks:swaks
     msmtp:msmtp
@@ -22,6 +23,7 @@ for pair in "${needed[@]}"; do
 done
 [[ -x /usr/lib/dovecot/submission-login ]] || missing+=(dovecot-submissiond)
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+perl -MIO::Socket::INET6 -e 1 2>/dev/null || missing+=(libio-socket-inet6-perl)
 
 if [[ ${#missing[@]} -eq 0 ]]; then
     echo "System packages: all there."
