@@ -14,6 +14,7 @@ from bench.letter import letter
 from bench.mail_program import MailProgram
 from bench.server import Server, free_port
 from bench.upstream import Upstream
+from relay_app.storage.store import Store
 
 _WARM_UP = 3  # messages
 _starts = count(1)
@@ -31,6 +32,8 @@ class Contestant:
     program: MailProgram
     server: Server | None
     """None: the mail program talks to the upstream."""
+    console: str = ""
+    """The address of its console, if it has one."""
 
     def letter(self, size: int) -> bytes:
         """Return a message that its mailbox may send."""
@@ -78,12 +81,17 @@ def field(upstream: Upstream, entries: Sequence[Entry], port: int = 0) -> Iterat
         yield contestants
 
 
-def relay(upstream: Upstream, port: int, *, profile: Path | None = None) -> Contestant:
-    """This project's relay. `profile`: run it under cProfile and write that file; it is slower then."""
+def relay(upstream: Upstream, port: int, *, console: bool = False, profile: Path | None = None) -> Contestant:
+    """This project's relay. `profile`: run it under cProfile and write that file; it is slower then.
+
+    Its database is there already: only the very first start makes one, and loads Alembic for that.
+    """
     name = f"relay{next(_starts)}"
     listen = free_port()
     data = upstream.directory / name
     data.mkdir()
+    Store.open("", data).close()
+    web = free_port() if console else 0
     settings = {
         "CLIENT_ID": upstream.world.client_id,
         "CLIENT_SECRET": upstream.world.client_secret,
@@ -99,12 +107,13 @@ def relay(upstream: Upstream, port: int, *, profile: Path | None = None) -> Cont
         "RELAY_UPSTREAM": f"127.0.0.1:{port}",
         "RELAY_UPSTREAM_CA": str(upstream.ca),
         "RELAY_AUTHORITY": upstream.authority,
-        "RELAY_WEB_LISTEN": "",
+        "RELAY_WEB_LISTEN": f"127.0.0.1:{web}" if console else "",
     }
     profiler = ["-m", "cProfile", "-o", str(profile)] if profile else []
     command = [sys.executable, *profiler, "-m", "relay_app", "serve"]
     server = Server(command, _environment(settings), listen, data / "log")
-    return Contestant("relay", _password_program(upstream, listen), server)
+    address = f"http://127.0.0.1:{web}" if console else ""
+    return Contestant("relay", _password_program(upstream, listen), server, address)
 
 
 def emailproxy(upstream: Upstream, port: int) -> Contestant:

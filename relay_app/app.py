@@ -1,41 +1,42 @@
 """The relay as a whole: built from the settings, started, reloaded, drained, stopped."""
 
 import asyncio
-import errno
-import os
 import signal
-import ssl
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from time import monotonic
-from typing import TypeVar
 
 import structlog
 
+from relay_app.backend import Parts, RelayBackend
+from relay_app.console.server import Console
 from relay_app.delivery.courier import DirectCourier
-from relay_app.delivery.outlook import tls_context
 from relay_app.delivery.upstream import Upstream
-from relay_app.errors import RelayError, SettingsError
-from relay_app.identity.flows import DelegatedFlow, tokens_for
+from relay_app.errors import SettingsError, StoreError, TokenError
+from relay_app.identity.flows import tokens_for
 from relay_app.identity.keeper import Keeper
-from relay_app.identity.tokens import AccessToken, MailboxTokens
-from relay_app.identity.vault import Vault, create_key_file, key_from
+from relay_app.identity.sign_in import SignIns
+from relay_app.identity.tokens import MailboxTokens
 from relay_app.inbound.devices import Devices
 from relay_app.inbound.listener import Listener
 from relay_app.inbound.session import Mode
 from relay_app.inbound.throttle import Throttle
-from relay_app.inbound.tls import Certificate, self_signed
-from relay_app.settings import MailboxSettings, Settings
+from relay_app.observation import Observation
+from relay_app.resources import open_all
+from relay_app.settings import DeviceSettings, MailboxSettings, Settings
+from relay_app.storage.devices import StoredDevices
+from relay_app.storage.journal import KEEP, Journal
+from relay_app.storage.journal_writer import JournalWriter
 
 _log = structlog.get_logger()
-_Opened = TypeVar("_Opened")
 
 _CERTIFICATE_POLL = 5.0  # seconds between looks at the certificate's files
+_PURGE = 6 * 3600.0  # seconds between two purges of the journal
 _GOODBYE = 6.0  # seconds for connections to be closed with QUIT; each waits 5 s for its reply
+_LAST_ENTRIES = 5.0  # seconds for what waits to be written into the journal
 _RELOADABLE = {"mailboxes", "devices", "limits"}
 
 
@@ -51,9 +52,12 @@ class App:
         self._load = load
         self._tokens: dict[str, MailboxTokens] = {}
         self._upstreams: dict[str, Upstream] = {}
+        self._console_devices: list[DeviceSettings] = []  # as read last
         self._keeper: asyncio.Task[None]
         self._stop = asyncio.Event()
-        self._certificate, self._vault, self._upstream_tls = _open_files(settings)
+        self._resources = open_all(settings)
+        self._stored_devices = StoredDevices(self._resources.store)
+        self._journal = Journal(self._resources.store)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is in flight.
@@ -66,46 +70,128 @@ class App:
         loop.add_signal_handler(signal.SIGINT, self._stop.set)
         reload = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, reload.set)
+        self._writer = JournalWriter(self._journal, self._stored_devices)
+        try:
+            await self._serve(reload)
+        finally:
+            await asyncio.to_thread(self._writer.close, _LAST_ENTRIES)
+            self._resources.store.close()
+        _log.info("stopped")
+
+    async def _serve(self, reload: asyncio.Event) -> None:
         settings = self._settings
-        devices = Devices(settings.devices, Throttle(monotonic), monotonic)
+        devices = Devices(await self._all_devices(), Throttle(monotonic), monotonic)
         courier = DirectCourier(self._upstreams)
         self._listener = Listener(
             hostname=settings.hostname,
             limits=settings.limits,
-            certificate=self._certificate,
+            certificate=self._resources.certificate,
             devices=devices,
             courier=courier,
+            on_report=lambda report: self._observation.message(report),
+            on_login=lambda device: self._observation.login(device),
+        )
+        self._observation = Observation(
+            settings,
+            store=self._resources.store,
+            writer=self._writer,
+            tokens=self._tokens,
+            upstreams=self._upstreams,
+            certificate=self._resources.certificate,
+            connections=lambda: self._listener.connections,
         )
         for mailbox in settings.mailboxes:
             self._add(mailbox)
+        sign_ins = SignIns(
+            self._mailbox,
+            authority=settings.authority,
+            ca=settings.upstream_ca,
+            vault=self._resources.vault,
+            signed_in=partial(self._signed_in, asyncio.get_running_loop()),
+        )
+        console = Console.of(settings, self._backend(sign_ins))
         endpoints = {
             Mode.STARTTLS: settings.listen,
             Mode.IMPLICIT_TLS: settings.listen_tls,
             Mode.PROXY: settings.listen_proxy,
         }
-        await self._listener.start(endpoints)
-        background = [
-            asyncio.create_task(self._watch_certificate()),
-            asyncio.create_task(self._reloads(reload)),
-        ]
-        self._keeper = self._start_keeper()
-        _log.info("started", mailboxes=[mailbox.address for mailbox in settings.mailboxes])
+        background: list[asyncio.Task[None]] = []
         try:
+            await self._listener.start(endpoints)
+            console.start()
+            background = [
+                asyncio.create_task(self._watch_certificate()),
+                asyncio.create_task(self._purge_journal()),
+                asyncio.create_task(self._observation.run()),
+                asyncio.create_task(self._reloads(reload)),
+            ]
+            self._keeper = self._start_keeper()
+            _log.info("started", mailboxes=[mailbox.address for mailbox in settings.mailboxes])
             await self._stop.wait()
             _log.info("stopping", patience=self._settings.limits.drain_timeout)
             await self._listener.stop(self._settings.limits.drain_timeout)
         finally:
-            for task in (*background, self._keeper):
+            await self._listener.stop(0.0)
+            for task in background:
                 task.cancel()
-            await asyncio.wait(background)  # a reload must let go of what is closed now
+            if background:
+                self._keeper.cancel()
+                await asyncio.wait(background)  # a reload must let go of what is closed now
+            await asyncio.to_thread(console.stop)
+            await asyncio.to_thread(self._observation.close)
+            sign_ins.close()
             await _politely(courier.close())
             devices.close()
-        _log.info("stopped")
+
+    def _backend(self, sign_ins: SignIns) -> RelayBackend:
+        return RelayBackend(
+            Parts(
+                settings=lambda: self._settings,
+                loop=asyncio.get_running_loop(),
+                tokens=self._tokens,
+                upstreams=self._upstreams,
+                certificate=self._resources.certificate,
+                sign_ins=sign_ins,
+                journal=self._journal,
+                devices=self._stored_devices,
+                devices_changed=self._take_devices,
+                metrics=self._observation.metrics.render,
+                ports=self._ports,
+            )
+        )
+
+    def _signed_in(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+        """Fetch a token at once. Called in the thread that has just stored a sign-in."""
+
+        async def retry() -> None:
+            if tokens := self._tokens.get(address):
+                with suppress(TokenError):  # logged, and shown
+                    await tokens.retry()
+
+        asyncio.run_coroutine_threadsafe(retry(), loop)
+
+    def _mailbox(self, address: str) -> MailboxSettings | None:
+        return next((each for each in self._settings.mailboxes if each.address == address), None)
+
+    def _ports(self) -> tuple[int, int]:
+        """Of the STARTTLS and of the TLS listener; 0 where there is none."""
+        listen, tls = self._settings.listen, self._settings.listen_tls
+        return (listen[0].port if listen else 0, tls[0].port if tls else 0)
+
+    # In the background.
 
     async def _watch_certificate(self) -> None:
         while True:
             await asyncio.sleep(_CERTIFICATE_POLL)
-            self._certificate.refresh()
+            self._resources.certificate.refresh()
+
+    async def _purge_journal(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._journal.purge, datetime.now(UTC) - KEEP)
+            except StoreError as error:
+                _log.warning("journal_not_purged", reason=str(error))
+            await asyncio.sleep(_PURGE)
 
     async def _reloads(self, asked: asyncio.Event) -> None:
         while True:
@@ -122,18 +208,37 @@ class App:
                 )
 
     async def _reload(self) -> None:
-        self._certificate.refresh(force=True)
+        self._resources.certificate.refresh(force=True)
         wanted = await asyncio.to_thread(self._load)
         for name in (each.name for each in fields(Settings) if each.name not in _RELOADABLE):
             if getattr(wanted, name) != getattr(self._settings, name):
                 _log.warning("reload_incomplete", setting=name, consequence="it takes effect after a restart")
         self._settings = replace(self._settings, **{name: getattr(wanted, name) for name in _RELOADABLE})
         self._listener.limits = wanted.limits
-        self._listener.devices.replace(wanted.devices)
+        await self._take_devices()
         await self._take_mailboxes()
         self._keeper.cancel()
         self._keeper = self._start_keeper()
         _log.info("reloaded", mailboxes=[mailbox.address for mailbox in wanted.mailboxes])
+
+    # Devices and mailboxes.
+
+    async def _all_devices(self) -> list[DeviceSettings]:
+        """Those in the settings and those made in the console; of two with one name, the former."""
+        try:
+            stored = await asyncio.to_thread(self._stored_devices.list)
+            self._console_devices = [each.settings for each in stored]
+        except StoreError as error:
+            _log.error("devices_not_read", reason=str(error), consequence="those read last stay as they are")
+        devices = {each.name.lower(): each for each in (*self._console_devices, *self._settings.devices)}
+        return list(devices.values())
+
+    async def _take_devices(self, revoked: str = "") -> None:
+        """Take the list anew. `revoked` has just been removed, whatever the database says now."""
+        self._console_devices = [
+            each for each in self._console_devices if each.name.lower() != revoked.lower()
+        ]
+        self._listener.devices.replace(await self._all_devices())
 
     async def _take_mailboxes(self) -> None:
         """Make what new and changed mailboxes need, keep what others have, close what nobody needs.
@@ -155,129 +260,22 @@ class App:
                 self._add(wanted[address])
 
     def _add(self, mailbox: MailboxSettings) -> None:
-        settings = self._settings
-        tokens = tokens_for(mailbox, authority=settings.authority, ca=settings.upstream_ca, vault=self._vault)
-        self._tokens[mailbox.address] = tokens
+        settings, resources = self._settings, self._resources
+        tokens = tokens_for(
+            mailbox, authority=settings.authority, ca=settings.upstream_ca, vault=resources.vault
+        )
         self._upstreams[mailbox.address] = Upstream(
             mailbox,
             settings.upstream,
-            tls=self._upstream_tls,
+            tls=resources.upstream_tls,
             ehlo_name=settings.hostname,
             tokens=tokens,
         )
+        tokens.on_change = self._observation.tokens_changed
+        self._tokens[mailbox.address] = tokens
 
     def _start_keeper(self) -> asyncio.Task[None]:
         return asyncio.create_task(Keeper(self._tokens.values()).run())
-
-
-def redeem(settings: Settings, address: str | None, refresh_token: str) -> AccessToken:
-    """Sign a mailbox in with a refresh token obtained elsewhere. `address` may be None if there is only one.
-
-    Raises:
-        SettingsError: there is no such mailbox, or it needs no sign-in.
-        TokenError: Microsoft does not take the refresh token.
-        VaultError: the sign-in cannot be stored.
-    """
-    delegated = {mailbox.address: mailbox for mailbox in settings.mailboxes if mailbox.flow.delegated}
-    if address is None and len(delegated) == 1:
-        address = next(iter(delegated))
-    if not delegated:
-        raise SettingsError(["No mailbox needs a sign-in: all of them use client_credentials"])
-    mailbox = delegated.get((address or "").lower())
-    if mailbox is None:
-        problem = f"{address} is not one of them" if address else "It is not said which mailbox signs in"
-        raise SettingsError([f"{problem}. Name one of {', '.join(delegated)}"])
-    _check_data_dir(settings)
-    flow = DelegatedFlow(
-        mailbox, authority=settings.authority, ca=settings.upstream_ca, vault=_vault(settings)
-    )
-    return flow.redeem(refresh_token)
-
-
-def _open_files(settings: Settings) -> tuple[Certificate, Vault, ssl.SSLContext]:
-    """Open what the settings name; report every problem at once."""
-    problems: list[str] = []
-
-    def attempt(open_one: Callable[[Settings], _Opened]) -> _Opened | None:
-        try:
-            return open_one(settings)
-        except RelayError as error:
-            problems.extend(str(error).splitlines())
-        return None
-
-    data_dir = attempt(_check_data_dir)
-    tls = attempt(_upstream_tls)
-    # What would only say once more that the data directory cannot be used is not tried.
-    certificate = attempt(_certificate) if data_dir or settings.tls_cert else None
-    vault = attempt(_vault) if data_dir else None
-    if certificate is None or vault is None or tls is None:
-        raise SettingsError(problems)
-    return certificate, vault, tls
-
-
-def _check_data_dir(settings: Settings) -> Path:
-    path = settings.data_dir
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as file:
-            file.write(b"\0" * 4096)
-    except OSError as error:
-        raise SettingsError(
-            [
-                f"RELAY_DATA_DIR: cannot write in {path}: {error.strerror}. {_remedy(error, path)}, "
-                "or choose another directory"
-            ]
-        ) from error
-    return path
-
-
-def _remedy(error: OSError, path: Path) -> str:
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return "Make room on that disk"
-        case errno.EROFS:
-            return "It is mounted read-only: mount it for writing"
-        case _:
-            return f"Give it to user {os.getuid()}: chown {os.getuid()} {path}"
-
-
-def _certificate(settings: Settings) -> Certificate:
-    cert, key = settings.tls_cert, settings.tls_key
-    if cert is None or key is None:
-        cert, key = self_signed(settings.data_dir / "tls", settings.hostname, datetime.now(UTC))
-        _log.warning(
-            "certificate_self_signed",
-            file=str(cert),
-            consequence="Gmail will refuse to connect. Set RELAY_TLS_CERT and RELAY_TLS_KEY to a certificate "
-            f"for {settings.hostname} from a public authority",
-        )
-    return Certificate(cert, key)
-
-
-def _vault(settings: Settings) -> Vault:
-    if settings.vault_key:
-        key = key_from(settings.vault_key)
-    else:
-        file = settings.data_dir / "vault.key"
-        key = create_key_file(file)
-        _log.warning(
-            "vault_key_beside_vault",
-            file=str(file),
-            consequence="whoever can read the data directory can read the tokens. Set RELAY_VAULT_KEY_FILE "
-            "to a copy of this file that is kept elsewhere",
-        )
-    vault = Vault(settings.data_dir / "vault", key)
-    vault.check()
-    return vault
-
-
-def _upstream_tls(settings: Settings) -> ssl.SSLContext:
-    try:
-        return tls_context(settings.upstream_ca)
-    except OSError as error:  # ssl.SSLError is one
-        raise SettingsError(
-            [f"RELAY_UPSTREAM_CA: {settings.upstream_ca} has no PEM certificates: {error}"]
-        ) from error
 
 
 async def _politely(closing: Awaitable[None]) -> None:

@@ -1,7 +1,6 @@
 """The commands. What they need is imported when they run: `health` runs twice a minute."""
 
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +8,8 @@ from typing import TextIO
 
 import click
 
-from relay_app.errors import RelayError
+from relay_app.errors import RelayError, SettingsError
 
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters that nobody confuses: 5 bits each
-_LENGTH = 20
 _CANNOT_START = 2
 
 
@@ -64,14 +61,14 @@ def device() -> None:
 @click.option("--stdin", is_flag=True, help="Hash the password on standard input instead of making one.")
 def password(stdin: bool) -> None:
     """Make a device password and its hash, for RELAY_PASSWORD_HASH or password_hash in RELAY_CONFIG."""
-    from relay_app.settings import HASHER
+    from relay_app.settings import HASHER, generate_password
 
     if stdin:
         chosen = sys.stdin.buffer.readline().rstrip(b"\r\n")
         if not chosen:
             raise click.UsageError("Nothing came on standard input.")
     else:
-        chosen = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH)).encode()
+        chosen = generate_password().encode()
         click.echo(f"Password: {chosen.decode()}")
     click.echo(f"Hash:     {HASHER.hash(chosen)}")
 
@@ -82,21 +79,61 @@ def password(stdin: bool) -> None:
     "--refresh-token",
     "file",
     type=click.File("r", errors="replace"),
-    required=True,
-    help="A file with a refresh token for the mailbox and this app registration; - for standard input.",
+    help="Do not ask anybody: use the refresh token in this file; - for standard input.",
 )
-def login(mailbox: str | None, file: TextIO) -> None:
-    """Give a mailbox its sign-in. It goes into the vault; a running relay takes it from there."""
+def login(mailbox: str | None, file: TextIO | None) -> None:
+    """Sign a mailbox in. The sign-in goes into the vault; a running relay takes it from there."""
     from relay_app import log, settings
-    from relay_app.app import redeem
+    from relay_app.login import redeem, sign_in
 
-    refresh_token = file.read().strip()
-    if not refresh_token:
+    refresh_token = file.read().strip() if file is not None else ""
+    if file is not None and not refresh_token:
         raise click.UsageError(f"There is no refresh token in {file.name}.")
     log.configure()
     with _explained("sign in"):
-        token = redeem(settings.load(os.environ), mailbox, refresh_token)
-        click.echo(f"Signed in as {token.user}. The relay can send.")
+        loaded = settings.load(os.environ)
+        user = redeem(loaded, mailbox, refresh_token) if refresh_token else sign_in(loaded, mailbox)
+        click.echo(f"Signed in as {user}. The relay can send.")
+
+
+@main.group()
+def alert() -> None:
+    """Messages to the relay's owner."""
+
+
+@alert.command()
+def test() -> None:
+    """Send a test message to each channel of RELAY_ALERT_URLS. Exit status 1: one did not take it."""
+    from relay_app import settings
+    from relay_app.ops.alerts import send_test
+
+    with _explained("send a test message"):
+        loaded = settings.load(os.environ)
+        if not loaded.alert_urls:
+            raise SettingsError(["RELAY_ALERT_URLS is not set: nobody is told anything"])
+    results = send_test(loaded.alert_urls, origin=loaded.hostname)
+    for result in results:
+        click.echo(f"{result.channel}: {result.failure or 'sent'}")
+    sys.exit(1 if any(result.failure for result in results) else 0)
+
+
+@main.command()
+@click.argument("text", metavar="ID|MESSAGE-ID|ADDRESS")
+@click.option("--limit", default=20, show_default=True, help="At most so many messages, the newest.")
+def trace(text: str, limit: int) -> None:
+    """Tell what became of a message: by the relay's id, the Message-ID, a recipient or a sender."""
+    from relay_app import settings
+    from relay_app.ops.trace import stories
+    from relay_app.storage.journal import Journal
+    from relay_app.storage.store import Store
+
+    with _explained("look into the journal"):
+        loaded = settings.load(os.environ)
+        store = Store.open(loaded.store_url, loaded.data_dir)
+        try:
+            click.echo(stories(Journal(store).find(text, limit), text))
+        finally:
+            store.close()
 
 
 @contextmanager

@@ -4,9 +4,11 @@ RelayError
  ├── SettingsError        the settings cannot be used: all problems at once (exit 2)
  ├── ListenError          an address cannot be listened on
  ├── CertificateError     a certificate and key that must not be served
+ ├── StoreError           the database cannot be used
  ├── VaultError           the vault cannot be read or written
  ├── TokenError           no access token for a mailbox
  │    └── SignInNeeded    ... until a person signs in again
+ ├── SignInError          a step of a sign-in that cannot be taken: begin anew, or correct what was entered
  └── SmtpRefusal          we will not do what an SMTP client asked: carries the reply
 
 What Outlook refuses is not an exception but a `delivery.verdict.Verdict`.
@@ -35,8 +37,15 @@ class CertificateError(RelayError):
     """A certificate and key that must not be served: unreadable, not a pair, not PEM."""
 
 
+class StoreError(RelayError):
+    """The database cannot be used: out of reach, full, read-only, damaged, not ours. What was in it still is.
+
+    The text never holds the password that RELAY_STORE_URL may have.
+    """
+
+
 class VaultError(RelayError):
-    """The vault cannot be read or written. The file in question is left as it was."""
+    """The vault cannot be read or written. The entry in question is left as it was."""
 
 
 class TokenError(RelayError):
@@ -64,6 +73,10 @@ class SignInNeeded(TokenError):
 
     def __init__(self, sentence: str, *, action: str, code: str = "") -> None:
         super().__init__(sentence, action=action, code=code, temporary=False)
+
+
+class SignInError(RelayError):
+    """A step of a sign-in that cannot be taken; the text says why and what to do. Nothing has changed."""
 
 
 class SmtpRefusal(RelayError):

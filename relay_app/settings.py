@@ -16,9 +16,10 @@ import socket
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import date
 from enum import Enum
 from pathlib import Path
-from secrets import token_bytes
+from secrets import choice, token_bytes
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,6 +34,9 @@ _Name = Callable[[str], str]  # a setting's key -> how the user knows it
 _Choice = TypeVar("_Choice", bound=Enum)
 
 _SALT_KEY = token_bytes(32)
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 characters: 5 bits each
+_PASSWORD_LENGTH = 20
+_MIN_TOKEN = 16  # characters
 _MIN_PASSWORD = 8  # characters: the relay is reachable from the Internet
 _ADDRESS = re.compile(r"[^\s@<>\"(),:;\\\[\]]+@[^\s@<>\"(),:;\\\[\]]+\.[^\s@<>\"(),:;\\\[\]]+")
 _SENDER = re.compile(r"(?:\*|[^\s@<>\"(),:;\\\[\]*]+)@[^\s@<>\"(),:;\\\[\]*]+")
@@ -41,6 +45,9 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SHARED_TENANTS = frozenset({"common", "organizations", "consumers"})
+# The second is the tenant that has all personal accounts (learn.microsoft.com, "ID token claims reference").
+_PERSONAL_TENANTS = frozenset({"consumers", "9188040d-6c67-4c5b-b112-36a304b66dad"})
+_PERSONAL_DOMAINS = frozenset({"outlook.com", "hotmail.com", "live.com", "msn.com"})
 
 
 class Flow(Enum):
@@ -76,6 +83,8 @@ class DeviceSettings:
     senders: tuple[str, ...] = ()
     """Addresses it may send as besides the mailbox's own: `name@domain` or `*@domain`, lower case."""
     foreign_from: ForeignFrom = ForeignFrom.REFUSE
+    hourly_messages: int = 0
+    """The most it may hand in within an hour; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,12 @@ class MailboxSettings:
     """`common`, `consumers`, `organizations`, a tenant's id or one of its domains."""
     client_id: str
     client_secret: str = field(default="", repr=False)
-    """Empty for a public client."""
+    """Empty for a public client, and for one with a certificate."""
+    client_cert: Path | None = None
+    """A certificate registered with the app instead of a secret, and its key: PEM files."""
+    client_key: Path | None = None
+    secret_expires: date | None = None
+    """When the secret ends, as the Entra admin centre shows it. A certificate says so itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +161,14 @@ class Settings:
     authority: str
     web_listen: tuple[Endpoint, ...]
     limits: Limits
+    web_password_hash: str = field(default="", repr=False)
+    """argon2. Empty: the console is for this machine only."""
+    web_token: str = field(default="", repr=False)
+    """The bearer token of the API and of /metrics; empty: none."""
+    web_url: str = ""
+    """The console's address as a browser outside sees it, such as https://relay.example.org; or empty."""
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    """Where alerts go: Apprise URLs."""
 
 
 # Setting -> its default. The variable is RELAY_ and the name in capitals; in the file it is in [relay].
@@ -164,10 +186,25 @@ _RELAY: Mapping[str, str] = {
     "upstream_ca": "",
     "authority": "https://login.microsoftonline.com",
     "web_listen": "0.0.0.0:8025",
+    "web_password": "",
+    "web_password_hash": "",
+    "web_token": "",
+    "web_url": "",
+    "alert_urls": "",
 }
-_RELAY_SECRETS = frozenset({"store_url", "vault_key"})
+_RELAY_SECRETS = frozenset(
+    {"store_url", "vault_key", "web_password", "web_password_hash", "web_token", "alert_urls"}
+)
 # Setting of the one mailbox and device that variables describe -> its variable.
-_MAILBOX = {"address": "USER_EMAIL", "flow": "RELAY_FLOW", "tenant": "TENANT_ID", "client_id": "CLIENT_ID"}
+_MAILBOX = {
+    "address": "USER_EMAIL",
+    "flow": "RELAY_FLOW",
+    "tenant": "TENANT_ID",
+    "client_id": "CLIENT_ID",
+    "client_cert": "RELAY_CLIENT_CERT",
+    "client_key": "RELAY_CLIENT_KEY",
+    "secret_expires": "RELAY_CLIENT_SECRET_EXPIRES",
+}
 _MAILBOX_SECRETS = {"client_secret": "CLIENT_SECRET"}
 _DEVICE_SECRETS = {"password": "RELAY_PASSWORD", "password_hash": "RELAY_PASSWORD_HASH"}
 
@@ -214,6 +251,10 @@ class _Parser:
             authority=self._authority(text["authority"]),
             web_listen=self._endpoints("RELAY_WEB_LISTEN", text["web_listen"]),
             limits=self._limits(file),
+            web_password_hash=self._web_password(text),
+            web_token=self._web_token(text["web_token"]),
+            web_url=self._web_url(text["web_url"]),
+            alert_urls=tuple(text["alert_urls"].split()),
         )
         self._check_together(settings, text)
         if self._problems:
@@ -334,7 +375,7 @@ class _Parser:
         names = {*_MAILBOX.values(), *_MAILBOX_SECRETS.values(), *_DEVICE_SECRETS.values()}
         names |= {f"{name}_FILE" for name in names}
         if self._environ.keys() & (names - {"TENANT_ID"}) or not tables:
-            values = {key: self._environ.get(variable, "") for key, variable in _MAILBOX.items()}
+            values: dict[str, str] = {key: self._environ.get(name, "") for key, name in _MAILBOX.items()}
             values |= {key: self._secret(variable) for key, variable in _MAILBOX_SECRETS.items()}
             mailbox = self._mailbox(values, lambda key: {**_MAILBOX, **_MAILBOX_SECRETS}[key])
             secrets = {key: self._secret(variable) for key, variable in _DEVICE_SECRETS.items()}
@@ -364,7 +405,7 @@ class _Parser:
     ) -> None:
         keys = {*_MAILBOX, *_MAILBOX_SECRETS, *(f"{key}_file" for key in _MAILBOX_SECRETS), "device"}
         self._check_keys(where, table, keys)
-        values = {key: self._text(f"{where}: {key}", table.get(key, "")) for key in _MAILBOX}
+        values = {key: self._text(f"{where}: {key}", _plain(table.get(key, ""))) for key in _MAILBOX}
         values |= {key: self._file_secret(f"{where}: {key}", key, table) for key in _MAILBOX_SECRETS}
         mailbox = self._mailbox(values, lambda key: f"RELAY_CONFIG: {where}: {key}")
         mailboxes.append(mailbox)
@@ -393,44 +434,75 @@ class _Parser:
                 f"{name('client_id')}: {client_id!r} is not a client id. It looks like "
                 "00000000-0000-0000-0000-000000000000: entra.microsoft.com, App registrations, Overview"
             )
-        secret = values["client_secret"]
-        self._check_flow(flow, tenant, secret, name)
-        return MailboxSettings(address, flow, tenant, client_id, secret)
+        mailbox = MailboxSettings(
+            address,
+            flow,
+            tenant,
+            client_id,
+            client_secret=values["client_secret"],
+            client_cert=self._readable(name("client_cert"), values["client_cert"]),
+            client_key=self._readable(name("client_key"), values["client_key"]),
+            secret_expires=self._date(name("secret_expires"), values["secret_expires"]),
+        )
+        self._check_credential(mailbox, values, name)
+        self._check_flow(mailbox, name)
+        return mailbox
 
-    def _check_flow(self, flow: Flow, tenant: str, secret: str, name: _Name) -> None:
-        if tenant not in _SHARED_TENANTS and not (_GUID.fullmatch(tenant) or _DOMAIN.fullmatch(tenant)):
+    def _check_credential(self, mailbox: MailboxSettings, values: Mapping[str, str], name: _Name) -> None:
+        if bool(values["client_cert"]) != bool(values["client_key"]):
             self._problem(
-                f"{name('tenant')}: {tenant!r} is not a tenant. Use common, consumers (outlook.com), "
-                "organizations, your Directory (tenant) ID, or a domain of your organisation"
+                f"{name('client_cert')} and {name('client_key')} belong together: set both, or neither"
             )
-        if flow is Flow.CLIENT_CREDENTIALS:
-            if tenant in _SHARED_TENANTS:
-                self._problem(
-                    f"{name('flow')}: client_credentials works only in one organisation, and {tenant!r} is "
-                    f"none. Set {name('tenant')} to your Directory (tenant) ID. A personal outlook.com "
-                    "account needs authorization_code or device_code"
-                )
-            if not secret:
-                self._problem(f"{name('client_secret')} is missing: client_credentials needs one")
-        if flow is Flow.DEVICE_CODE and secret:
-            self._problem(
-                f"{name('flow')}: device_code is for public clients, which have no secret (AADSTS700025). "
-                f"Remove {name('client_secret')}, or use authorization_code"
-            )
-        if _GUID.fullmatch(secret):
+        if mailbox.client_secret and values["client_cert"]:
+            self._problem(f"{name('client_secret')} and {name('client_cert')} are both set. Keep one")
+        if _GUID.fullmatch(mailbox.client_secret):
             self._problem(
                 f"{name('client_secret')} looks like the secret's ID. Use the secret's Value; it is shown "
                 "only once, when it is made"
             )
 
+    def _check_flow(self, mailbox: MailboxSettings, name: _Name) -> None:
+        flow, tenant = mailbox.flow, mailbox.tenant
+        confidential = mailbox.client_secret or mailbox.client_cert
+        if tenant not in _SHARED_TENANTS and not (_GUID.fullmatch(tenant) or _DOMAIN.fullmatch(tenant)):
+            self._problem(
+                f"{name('tenant')}: {tenant!r} is not a tenant. Use common, consumers (outlook.com), "
+                "organizations, your Directory (tenant) ID, or a domain of your organisation"
+            )
+            return
+        personal = mailbox.address.rpartition("@")[2] in _PERSONAL_DOMAINS
+        if personal and tenant not in {"common", *_PERSONAL_TENANTS}:
+            self._problem(
+                f"{name('tenant')}: {mailbox.address} is a personal account, and {tenant!r} is for an "
+                "organisation's. Use consumers"
+            )
+        if flow is Flow.CLIENT_CREDENTIALS:
+            if tenant in _SHARED_TENANTS | _PERSONAL_TENANTS:
+                self._problem(
+                    f"{name('flow')}: client_credentials works only in one organisation, and {tenant!r} is "
+                    f"none. Set {name('tenant')} to your Directory (tenant) ID. A personal outlook.com "
+                    "account needs authorization_code or device_code"
+                )
+            if not confidential:
+                self._problem(
+                    f"{name('client_secret')} is missing: client_credentials needs a secret, or "
+                    f"{name('client_cert')} and {name('client_key')}"
+                )
+        if flow is Flow.DEVICE_CODE and confidential:
+            set_one = name("client_secret") if mailbox.client_secret else name("client_cert")
+            self._problem(
+                f"{name('flow')}: device_code is for public clients, which have no secret and no certificate "
+                f"(AADSTS700025). Remove {set_one}, or use authorization_code"
+            )
+
     def _device_table(self, where: str, table: Mapping[str, Any], mailbox: str) -> DeviceSettings:
-        keys = {"name", "senders", "foreign_from", *_DEVICE_SECRETS}
+        keys = {"name", "senders", "foreign_from", "hourly_messages", *_DEVICE_SECRETS}
         keys |= {f"{key}_file" for key in _DEVICE_SECRETS}
         self._check_keys(where, table, keys)
         secrets = {key: self._file_secret(f"{where}: {key}", key, table) for key in _DEVICE_SECRETS}
         senders = table.get("senders", [])
         if not isinstance(senders, list) or not all(
-            isinstance(sender, str) and _SENDER.fullmatch(sender) for sender in senders
+            isinstance(sender, str) and is_sender(sender) for sender in senders
         ):
             self._problem(
                 f'RELAY_CONFIG: {where}: senders must be a list of addresses or "*@domain", not {senders!r}'
@@ -438,7 +510,7 @@ class _Parser:
             senders = []
         policy = self._text(f"{where}: foreign_from", table.get("foreign_from", ForeignFrom.REFUSE.value))
         name = self._text(f"{where}: name", table.get("name", mailbox))
-        if not (name.isprintable() and 0 < len(name.encode()) < 256) and "name" in table:
+        if not is_device_name(name) and "name" in table:
             self._problem(f"RELAY_CONFIG: {where}: name must have 1 to 255 printable characters")
         return self._device(
             name,
@@ -447,7 +519,14 @@ class _Parser:
             tuple(sender.lower() for sender in senders),
             self._choice(ForeignFrom, f"RELAY_CONFIG: {where}: foreign_from", policy),
             lambda key: f"RELAY_CONFIG: {where}: {key}",
+            hourly_messages=self._hourly(f"{where}: hourly_messages", table.get("hourly_messages", 0)),
         )
+
+    def _hourly(self, where: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            self._problem(f"RELAY_CONFIG: {where} must be a whole number, 0 for no limit, not {value!r}")
+            return 0
+        return value
 
     def _device(
         self,
@@ -457,6 +536,7 @@ class _Parser:
         senders: tuple[str, ...],
         foreign_from: ForeignFrom,
         named: _Name,
+        hourly_messages: int = 0,
     ) -> DeviceSettings:
         password, hashed = secrets["password"], secrets["password_hash"]
         if password and hashed:
@@ -475,7 +555,7 @@ class _Parser:
             )
         else:
             hashed = _hash(name, password)
-        return DeviceSettings(name, hashed, mailbox, senders, foreign_from)
+        return DeviceSettings(name, hashed, mailbox, senders, foreign_from, hourly_messages)
 
     def _check_hash(self, where: str, hashed: str) -> None:
         try:
@@ -569,6 +649,47 @@ class _Parser:
             )
         return text.rstrip("/")
 
+    def _date(self, where: str, text: str) -> date | None:
+        if not text:
+            return None
+        try:
+            return date.fromisoformat(text.strip())
+        except ValueError:
+            self._problem(f"{where}: {text!r} is not a date such as 2027-05-31")
+            return None
+
+    def _web_password(self, text: Mapping[str, str]) -> str:
+        password, hashed = text["web_password"], text["web_password_hash"]
+        if password and hashed:
+            self._problem("RELAY_WEB_PASSWORD and RELAY_WEB_PASSWORD_HASH are both set. Keep one")
+        elif hashed:
+            self._check_hash("RELAY_WEB_PASSWORD_HASH", hashed)
+        elif password and len(password) < _MIN_PASSWORD:
+            self._problem(
+                f"RELAY_WEB_PASSWORD has fewer than {_MIN_PASSWORD} characters: it would be guessed"
+            )
+        elif password:
+            return _hash("", password)
+        return hashed
+
+    def _web_token(self, text: str) -> str:
+        if text and len(text) < _MIN_TOKEN:
+            self._problem(
+                f"RELAY_WEB_TOKEN has fewer than {_MIN_TOKEN} characters: it would be guessed. "
+                "Make one: openssl rand -hex 32"
+            )
+        return text
+
+    def _web_url(self, text: str) -> str:
+        try:
+            url = urlsplit(text)
+            sound = not text or (url.scheme in {"https", "http"} and url.hostname and not url.query)
+        except ValueError:
+            sound = False
+        if not sound:
+            self._problem(f"RELAY_WEB_URL: {text!r} is not an address such as https://relay.example.org")
+        return text.rstrip("/")
+
     def _store_url(self, text: str) -> str:
         if text and not text.startswith(("sqlite:///", "postgresql+psycopg://")):
             self._problem("RELAY_STORE_URL must begin with sqlite:/// or postgresql+psycopg://")
@@ -613,6 +734,26 @@ class _Parser:
         endpoints = [*settings.listen, *settings.listen_tls, *settings.listen_proxy, *settings.web_listen]
         for endpoint in sorted({str(e) for e in endpoints if e.port and endpoints.count(e) > 1}):
             self._problem(f"{endpoint} is given to two listeners. Each needs an address of its own")
+
+
+def generate_password() -> str:
+    """Make a device password: 100 bits, in characters that nobody confuses and every device can type."""
+    return "".join(choice(_ALPHABET) for _ in range(_PASSWORD_LENGTH))
+
+
+def is_sender(text: str) -> bool:
+    """True for what `senders` may hold: an address, or `*@domain`."""
+    return _SENDER.fullmatch(text) is not None
+
+
+def is_device_name(text: str) -> bool:
+    """True for a name that a device can log in with (RFC 4616 2: at most 255 octets)."""
+    return text.isprintable() and 0 < len(text.encode()) < 256
+
+
+def _plain(value: object) -> object:
+    """TOML's own dates, written without quotes, are as good as texts."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _hash(name: str, password: str) -> str:

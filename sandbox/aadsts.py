@@ -331,31 +331,173 @@ def bad_device_code() -> EntraError:
     )
 
 
-OAUTH_ERRORS = {
-    70000: "invalid_grant",
-    70008: "invalid_grant",
-    70011: "invalid_scope",
-    70043: "invalid_grant",
-    700082: "invalid_grant",
-    50173: "invalid_grant",
-    50076: "interaction_required",
-    50079: "interaction_required",
-    50126: "invalid_grant",
-    50194: "invalid_request",
-    53000: "interaction_required",
-    53003: "access_denied",
-    530035: "access_denied",
-    65001: "invalid_grant",
-    7000215: "invalid_client",
-    7000218: "invalid_client",
-    7000222: "invalid_client",
-    700016: "unauthorized_client",
-    700025: "invalid_client",
-    90002: "invalid_request",
-    9001023: "invalid_request",
-    9002332: "invalid_request",
-    50196: "invalid_grant",
-    90033: "temporarily_unavailable",
-    50058: "interaction_required",
+def malformed_assertion() -> EntraError:
+    return EntraError("invalid_client", 50027, "JWT token is invalid or malformed.", status=401)
+
+
+def bad_assertion(client_id: str, reason: str) -> EntraError:
+    return EntraError(
+        "invalid_client",
+        700027,
+        "The certificate with identifier used to sign the client assertion is not registered on application, "
+        f"or the assertion contains an invalid signature. [Reason - {reason}] The application is "
+        f"'{client_id}'.",
+        status=401,
+    )
+
+
+def assertion_out_of_time(now: float) -> EntraError:
+    stamp = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
+    return EntraError(
+        "invalid_client",
+        700024,
+        f"Client assertion is not within its valid time range. Current time: {stamp}.",
+        status=401,
+    )
+
+
+def assertion_for_another() -> EntraError:
+    return EntraError(
+        "invalid_client", 700023, "Client assertion audience claim does not match Realm issuer.", status=401
+    )
+
+
+def assertion_of_another(client_id: str) -> EntraError:
+    return EntraError(
+        "invalid_client",
+        700021,
+        f"Client assertion application identifier doesn't match 'client_id' parameter '{client_id}'.",
+        status=401,
+    )
+
+
+def unknown_account(address: str, tenant: str) -> EntraError:
+    return EntraError(
+        "invalid_grant",
+        50034,
+        f"The user account {address} does not exist in the {tenant} directory. To sign into this "
+        "application, the account must be added to the directory.",
+    )
+
+
+def work_account_at_consumers(address: str) -> EntraError:
+    return EntraError(
+        "invalid_grant",
+        50020,
+        f"You can't sign in here with the work or school account '{address}'. Use your personal account "
+        "instead.",
+    )
+
+
+def personal_account_not_allowed(address: str) -> EntraError:
+    return EntraError(
+        "invalid_grant",
+        500200,
+        f"User account '{address}' is a personal Microsoft account. Personal Microsoft accounts are not "
+        "supported for this application unless explicitly invited to an organization. Try signing out and "
+        "signing back in with an organizational account.",
+    )
+
+
+def consent_declined() -> EntraError:
+    return EntraError(
+        "access_denied", 65004, "User declined to consent to access the app.", suberror="cancel"
+    )
+
+
+def no_redirect() -> EntraError:
+    return EntraError("invalid_request", 500113, "No reply address is registered for the application.")
+
+
+def unknown_response_type(sent: str) -> EntraError:
+    return EntraError(
+        "unsupported_response_type",
+        70005,
+        f"The app returned an unsupported response type: response type '{sent}' is not enabled for it.",
+    )
+
+
+def unknown_response_mode(sent: str) -> EntraError:
+    return EntraError(
+        "invalid_request",
+        70007,
+        f"'{sent}' is not a supported value of 'response_mode' when requesting a token.",
+    )
+
+
+def unknown_prompt(sent: str) -> EntraError:
+    return EntraError("invalid_request", 90023, f"Unsupported 'prompt' value: '{sent}'.")
+
+
+def bad_challenge(text: str) -> EntraError:
+    return EntraError("invalid_request", 50147, text)
+
+
+def nobody_signed_in() -> EntraError:
+    return EntraError(
+        "login_required",
+        50058,
+        "A silent sign-in request was sent but no user is signed in.",
+    )
+
+
+def on_request(code: int, *, error: str = "", status: int = 0) -> EntraError:
+    """The error with this number, as a fault asks for it: `error` and `status` when not the usual ones."""
+    usual, suberror = _USUAL.get(code, ("invalid_request", ""))
+    error = error or usual
+    text = "As the sandbox was told to answer."
+    return EntraError(
+        error, code, text, status=status or (401 if error == "invalid_client" else 400), suberror=suberror
+    )
+
+
+_USUAL = {
+    16000: ("interaction_required", ""),
+    28000: ("invalid_request", ""),
+    50011: ("invalid_request", ""),
+    50020: ("invalid_grant", ""),
+    50034: ("invalid_grant", ""),
+    50053: ("invalid_grant", ""),
+    50055: ("invalid_grant", ""),
+    50057: ("invalid_grant", ""),
+    50058: ("interaction_required", ""),
+    50076: ("interaction_required", "basic_action"),
+    50079: ("interaction_required", "basic_action"),
+    50105: ("invalid_grant", ""),
+    50126: ("invalid_grant", ""),
+    50173: ("invalid_grant", "bad_token"),
+    50194: ("invalid_request", ""),
+    50196: ("invalid_grant", ""),
+    53000: ("interaction_required", "message_only"),
+    53003: ("access_denied", "message_only"),
+    54005: ("invalid_grant", ""),
+    65001: ("invalid_grant", "consent_required"),
+    65004: ("access_denied", "cancel"),
+    70000: ("invalid_grant", ""),
+    70008: ("invalid_grant", ""),
+    70011: ("invalid_scope", ""),
+    70016: ("authorization_pending", ""),
+    70018: ("authorization_declined", ""),
+    70019: ("bad_verification_code", ""),
+    70020: ("expired_token", ""),
+    70021: ("invalid_client", ""),
+    70043: ("invalid_grant", "token_expired"),
+    90002: ("invalid_request", ""),
+    90023: ("invalid_request", ""),
+    90033: ("temporarily_unavailable", ""),
+    90094: ("access_denied", ""),
+    530035: ("access_denied", ""),
+    700016: ("unauthorized_client", ""),
+    700022: ("invalid_request", ""),
+    700024: ("invalid_client", ""),
+    700025: ("invalid_client", ""),
+    700027: ("invalid_client", ""),
+    700082: ("invalid_grant", ""),
+    9001023: ("invalid_request", ""),
+    9002331: ("invalid_request", ""),
+    9002332: ("invalid_request", ""),
+    7000215: ("invalid_client", ""),
+    7000218: ("invalid_client", ""),
+    7000222: ("invalid_client", ""),
 }
-"""AADSTS number -> OAuth error, for errors that a fault asks for by number."""
+"""AADSTS number -> OAuth error and suberror, for errors that a fault asks for by number."""

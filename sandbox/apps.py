@@ -3,6 +3,9 @@
 import secrets
 import uuid
 from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urlsplit
+
+from cryptography import x509
 
 OIDC_SCOPES = frozenset({"openid", "profile", "email", "offline_access"})
 DELEGATED = {
@@ -15,6 +18,8 @@ OUTLOOK_AUDIENCES = frozenset({"https://outlook.office.com", "https://outlook.of
 AUDIENCES = frozenset(
     {"AzureADandPersonalMicrosoftAccount", "PersonalMicrosoftAccount", "AzureADMultipleOrgs", "AzureADMyOrg"}
 )
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1"})
 
 
 @dataclass(slots=True)
@@ -35,7 +40,8 @@ class App:
     tenant: str = ""
     """Where it is registered."""
     secrets: list[Secret] = field(default_factory=list)
-    """None: a public client ("Allow public client flows")."""
+    certificates: list[x509.Certificate] = field(default_factory=list)
+    """Neither secrets nor certificates: a public client ("Allow public client flows")."""
     audience: str = "AzureADandPersonalMicrosoftAccount"
     """`signInAudience`."""
     redirect_uris: tuple[str, ...] = ("http://localhost:8400/callback",)
@@ -47,8 +53,21 @@ class App:
 
     @property
     def public(self) -> bool:
-        return not self.secrets
+        return not self.secrets and not self.certificates
+
+    def accepts_redirect(self, uri: str) -> bool:
+        """Whether it is registered. The port of http://localhost does not count (RFC 8252 7.3)."""
+        return _without_loopback_port(uri) in map(_without_loopback_port, self.redirect_uris)
 
     def may_use(self, address: str) -> bool:
         """Whether an app-only token of this app opens the mailbox."""
         return address.casefold() in {mailbox.casefold() for mailbox in self.mailboxes}
+
+
+def _without_loopback_port(uri: str) -> SplitResult | str:
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+    except ValueError:
+        return uri
+    return parts._replace(netloc=host) if parts.scheme == "http" and host in _LOOPBACK else parts

@@ -86,6 +86,14 @@ class Control:
             },
         )
 
+    def delete_account(self, address: str) -> None:
+        """Remove an account: its sign-ins are refused (AADSTS50034), its access tokens open no mailbox."""
+        self._call("DELETE", f"/accounts/{quote(address)}")
+
+    def change_password(self, address: str) -> None:
+        """End its sign-ins (AADSTS50173); but a work account's with confidential apps stay good."""
+        self._call("POST", f"/accounts/{quote(address)}/password")
+
     def add_app(
         self,
         *,
@@ -96,8 +104,12 @@ class Control:
         delegated: tuple[str, ...] = ("SMTP.Send", "Mail.Send"),
         roles: tuple[str, ...] = (),
         mailboxes: tuple[str, ...] = (),
+        certificate: str = "",
     ) -> AppCredentials:
-        """Register an app. `roles` are application permissions, `mailboxes` what an app-only token opens."""
+        """Register an app. `roles` are application permissions, `mailboxes` what an app-only token opens.
+
+        With a `certificate` (PEM, RSA) it gets no secret.
+        """
         body = {
             "name": name,
             "public": public,
@@ -106,12 +118,17 @@ class Control:
             "delegated": delegated,
             "roles": roles,
             "mailboxes": mailboxes,
+            "certificate": certificate,
         }
         return AppCredentials(**self._call("POST", "/apps", body))
 
     def add_secret(self, client_id: str) -> str:
         """Give an app one more secret; the others stay good."""
         return str(self._call("POST", f"/apps/{client_id}/secrets")["client_secret"])
+
+    def add_certificate(self, client_id: str, certificate: str) -> None:
+        """Let an app prove itself with this certificate (PEM, RSA) too. Makes a public app confidential."""
+        self._call("POST", f"/apps/{client_id}/certificates", {"certificate": certificate})
 
     def expire_secrets(self, client_id: str) -> None:
         """All secrets that the app has now have run out (AADSTS7000222)."""
@@ -141,6 +158,11 @@ class Control:
         answer: dict[str, str] = self._call("POST", "/codes", {"account": account, "url": url})
         return answer
 
+    def decline(self, url: str) -> dict[str, str]:
+        """Press Cancel at an authorization URL. Returns the redirect's parameters, error=access_denied."""
+        answer: dict[str, str] = self._call("POST", "/codes", {"account": "", "url": url})
+        return answer
+
     def approve_device(self, user_code: str, account: str) -> None:
         """Type the user code and agree as `account`."""
         self._call("POST", f"/devices/{quote(user_code)}", {"account": account})
@@ -149,7 +171,7 @@ class Control:
         self._call("POST", f"/devices/{quote(user_code)}", {})
 
     def revoke(self, account: str) -> None:
-        """End all sign-ins of an account, as a changed password does (AADSTS50173)."""
+        """End all sign-ins of an account, as an administrator can (AADSTS50173)."""
         self._call("POST", "/revoke", {"account": account})
 
     def forget(self, refresh_token: str) -> None:
@@ -204,7 +226,10 @@ class Control:
         skip: int = 0,
         client_id: str = "",
     ) -> int:
-        """Script a failure of Entra and return its id. Stages: token, discovery, devicecode."""
+        """Script a failure of Entra and return its id.
+
+        Stages: token, discovery, devicecode; authorize, deviceauth (the pages: only `aadsts` and `status`).
+        """
         return self._fault(
             stage=stage,
             aadsts=aadsts,
@@ -256,8 +281,10 @@ class Control:
         return int(self._call("POST", "/close_idle", {"user": user, "silent": silent})["closed"])
 
     def reset(self) -> None:
-        """Forget messages, counters, faults, limits, certificates, clock. Accounts, apps and sign-ins "
-        "stay."""
+        """Forget messages, counters, faults, limits, certificates, clock and consents.
+
+        Accounts, apps and sign-ins stay; consent pages are shown again.
+        """
         self._call("POST", "/reset")
 
     # -- what happened --------------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from sandbox import aadsts, scopes
+from sandbox import aadsts, assertions, scopes
 from sandbox.aadsts import EntraError
 from sandbox.accounts import CONSUMER_TENANT, Account
 from sandbox.apps import AUDIENCES, App, Secret
+from sandbox.authorization import AuthorizationRequest, Refused
 from sandbox.certificates import KINDS, ListenerTls
 from sandbox.counts import Counters
+from sandbox.directory import account_at
 from sandbox.faults import ENTRA_STAGES, Fault, FaultBook
 from sandbox.grants import Consent
 from sandbox.outlook import Outlook
@@ -40,9 +42,12 @@ class ControlApi:
             [
                 web.get("/world", self.world),
                 web.post("/accounts", self.add_account),
+                web.delete("/accounts/{address}", self.delete_account),
+                web.post("/accounts/{address}/password", self.change_password),
                 web.post("/apps", self.add_app),
                 web.post("/apps/{client_id}/secrets", self.add_secret),
                 web.delete("/apps/{client_id}/secrets", self.expire_secrets),
+                web.post("/apps/{client_id}/certificates", self.add_certificate),
                 web.post("/refresh_tokens", self.refresh_token),
                 web.post("/access_tokens", self.access_token),
                 web.post("/codes", self.code),
@@ -95,17 +100,32 @@ class ControlApi:
         account.smtp_auth_disabled = bool(body.get("smtp_auth_disabled", False))
         return web.json_response({})
 
+    async def delete_account(self, request: web.Request) -> web.Response:
+        """It is gone, with its mailbox: its sign-ins are refused (50034), its tokens open nothing."""
+        self._world.delete_account(request.match_info["address"])
+        return web.json_response({})
+
+    async def change_password(self, request: web.Request) -> web.Response:
+        """Sign-ins end, but not a work account's with confidential apps (Microsoft's page refresh-tokens)."""
+        account = self._world.account(request.match_info["address"])
+        confidential = {app.client_id for app in self._world.apps.values() if not app.public}
+        self._world.grants.revoke(account, spared=() if account.personal else confidential)
+        return web.json_response({})
+
     async def add_app(self, request: web.Request) -> web.Response:
         body = await _body(
-            request, {"name", "public", "audience", "redirect_uris", "delegated", "roles", "mailboxes"}
+            request,
+            {"name", "public", "audience", "redirect_uris", "delegated", "roles", "mailboxes", "certificate"},
         )
+        certificate = body.get("certificate", "")
         audience = body.get("audience", "AzureADandPersonalMicrosoftAccount")
         if audience not in AUDIENCES:
             raise ValueError(f"An audience is one of {', '.join(sorted(AUDIENCES))}, not {audience!r}.")
         app = App(
             name=body.get("name", "relay"),
             tenant=self._world.tenant,
-            secrets=[] if body.get("public") else [Secret()],
+            secrets=[] if body.get("public") or certificate else [Secret()],
+            certificates=[assertions.load(certificate)] if certificate else [],
             audience=audience,
             redirect_uris=tuple(body.get("redirect_uris", ("http://localhost:8400/callback",))),
             delegated=frozenset(body.get("delegated", ("SMTP.Send", "Mail.Send"))),
@@ -113,7 +133,7 @@ class ControlApi:
             mailboxes=tuple(body.get("mailboxes", ())),
         )
         self._world.add_app(app)
-        secret = "" if app.public else app.secrets[0].value
+        secret = app.secrets[0].value if app.secrets else ""
         return web.json_response({"client_id": app.client_id, "client_secret": secret})
 
     async def add_secret(self, request: web.Request) -> web.Response:
@@ -121,6 +141,12 @@ class ControlApi:
         secret = Secret()
         app.secrets.append(secret)
         return web.json_response({"client_secret": secret.value, "id": secret.id})
+
+    async def add_certificate(self, request: web.Request) -> web.Response:
+        body = await _body(request, {"certificate"})
+        app = self._world.app(request.match_info["client_id"])
+        app.certificates.append(assertions.load(str(body["certificate"])))
+        return web.json_response({})
 
     async def expire_secrets(self, request: web.Request) -> web.Response:
         """All the secrets that the app has now run out at this moment."""
@@ -151,28 +177,30 @@ class ControlApi:
         return web.json_response({"access_token": token})
 
     async def code(self, request: web.Request) -> web.Response:
-        """What the redirect URI gets once the person has agreed at this authorization URL (RFC 6749 "
-        "4.1.2)."""
+        """What the redirect URI gets once the person has agreed, or declined, at this authorization URL."""
         body = await _body(request, {"account", "url"})
-        query = {name: values[0] for name, values in parse_qs(urlsplit(body["url"]).query).items()}
-        app = self._world.app(query["client_id"])
-        redirect_uri = query["redirect_uri"]
-        if redirect_uri not in app.redirect_uris:
-            raise aadsts.unregistered_redirect(redirect_uri, app.client_id)
-        if query.get("code_challenge_method", "S256") != "S256":
-            raise ValueError("Only S256 is understood as code_challenge_method.")
-        consent = self._consent(body["account"], app.client_id, query["scope"])
-        consent.nonce = query.get("nonce", "")
-        code = self._world.grants.issue_code(consent, redirect_uri, query.get("code_challenge", ""))
-        answer = {"code": code} | ({"state": query["state"]} if "state" in query else {})
-        return web.json_response(answer)
+        url = urlsplit(body["url"])
+        try:
+            asked = AuthorizationRequest.parse(
+                self._world, url.path.split("/")[1], dict(parse_qsl(url.query))
+            )
+        except Refused as refused:
+            raise ValueError(str(refused)) from refused
+        if not body.get("account"):
+            declined = asked.refuse(aadsts.consent_declined(), self._world.clock.now())
+            return web.json_response(dict(declined.parameters))
+        account = account_at(self._world, asked.tenant, asked.app, body["account"])
+        return web.json_response(dict(asked.accept(self._world, account).parameters))
 
     async def device(self, request: web.Request) -> web.Response:
         """A person has typed the user code, and agreed as `account` or declined (no account)."""
         body = await _body(request, {"account"})
         device = self._world.grants.device_by_user_code(request.match_info["user_code"])
         if body.get("account"):
-            device.consent = self._consent(body["account"], device.client_id, " ".join(device.scopes))
+            app = self._world.app(device.client_id)
+            account = account_at(self._world, device.tenant, app, body["account"])
+            self._world.grants.remember(account, app.client_id, device.scopes)
+            device.consent = Consent(account, app.client_id, device.scopes)
         else:
             device.declined = True
         return web.json_response({})

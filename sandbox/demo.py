@@ -1,11 +1,11 @@
-"""`make demo`: a message travels from a mail program through the relay to the stand-in for Microsoft.
+"""`make demo`: a new user's first minutes, against the stand-in for Microsoft.
 
-The relay runs as in real life: a process of its own, settings in its environment. The mail program is smtplib
-and does what Gmail does: STARTTLS with the certificate verified, AUTH PLAIN, one message.
+The relay runs as in real life: a process of its own, settings in its environment. Somebody signs the mailbox
+in through the console and Microsoft's page. Then a mail program sends a message: it is smtplib and does what
+Gmail does: STARTTLS with the certificate verified, AUTH PLAIN, one message.
 """
 
 import base64
-import contextlib
 import json
 import os
 import secrets
@@ -18,15 +18,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
 
 import click
 import trustme
 
 from sandbox.client import SandboxError, SandboxProcess
+from sandbox.visitor import Visitor
 
 _START_SECONDS = 20.0
 _RECIPIENT = "friend@example.org"
@@ -37,10 +40,10 @@ class DemoError(click.ClickException):
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Stop after the message instead of waiting for Ctrl-C.")
+@click.option("--once", is_flag=True, help="Sign in without a browser, and stop after the message.")
 @click.option("--port", default=0, help="The relay's port. Default: a free one.")
 def main(once: bool, port: int) -> None:
-    """Show a message on its way from a mail program to Outlook."""
+    """Sign a mailbox in at the console, and show a message on its way from a mail program to Outlook."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended either way, everything is stopped
     with tempfile.TemporaryDirectory(prefix="smtp-relay-demo-") as directory:
         try:
@@ -57,35 +60,38 @@ def _play(directory: Path, once: bool, port: int) -> None:
     with SandboxProcess(directory / "sandbox") as microsoft:
         _note(f"Entra   {microsoft.authority}")
         _note(f"Outlook {microsoft.smtp}")
-        environment = _settings(directory, microsoft, port)
-        _step(2, "Somebody signs the mailbox in, once")
-        _sign_in(environment, microsoft)
-        _step(3, "The relay starts, and fetches a token before any mail needs it")
-        with _relay(environment):
+        console = f"http://localhost:{_free_port()}"
+        environment = _settings(directory, microsoft, port, console)
+        _step(2, "The relay starts; nobody has signed the mailbox in yet")
+        with _Relay(environment) as relay:
+            relay.wait_for("event=sign_in_needed", _START_SECONDS)
+            _step(3, "Sign the mailbox in")
+            _sign_in(environment, microsoft, console, once)
+            relay.wait_for("event=tokens_ok", _START_SECONDS if once else None)
             _step(4, "A mail program sends a message, as Gmail does")
             _send(environment, directory / "clients-ca.pem", port)
             _step(5, "What Outlook got")
             _show_received(microsoft)
             click.secho("\nThe message arrived.", bold=True)
             if not once:
-                _invite(environment, microsoft, directory, port)
+                _invite(environment, microsoft, directory, port, console)
                 signal.pause()
 
 
-def _settings(directory: Path, microsoft: SandboxProcess, port: int) -> dict[str, str]:
+def _settings(directory: Path, microsoft: SandboxProcess, port: int, console: str) -> dict[str, str]:
     """The relay's environment. Its certificate comes from a CA of the demo's own, which the client trusts."""
     authority = trustme.CA()
     leaf = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(directory / "clients-ca.pem")
     leaf.cert_chain_pems[0].write_to_path(directory / "relay.crt")
     leaf.private_key_pem.write_to_path(directory / "relay.key")
-    world = microsoft.control.world()
+    app = microsoft.control.add_app(name="SMTP relay", redirect_uris=(f"{console}/sign-in/callback",))
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RELAY_")},
-        "CLIENT_ID": world.client_id,
-        "CLIENT_SECRET": world.client_secret,
+        **{name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "CLIENT_"))},
+        "CLIENT_ID": app.client_id,
+        "CLIENT_SECRET": app.client_secret,
         "TENANT_ID": "consumers",
-        "USER_EMAIL": world.personal,
+        "USER_EMAIL": microsoft.control.world().personal,
         "RELAY_PASSWORD": secrets.token_urlsafe(12),
         "RELAY_LISTEN": f"127.0.0.1:{port}",
         "RELAY_HOSTNAME": "localhost",
@@ -96,58 +102,74 @@ def _settings(directory: Path, microsoft: SandboxProcess, port: int) -> dict[str
         "RELAY_UPSTREAM": microsoft.smtp,
         "RELAY_UPSTREAM_CA": microsoft.ca,
         "RELAY_AUTHORITY": microsoft.authority,
-        "RELAY_WEB_LISTEN": "",
+        "RELAY_WEB_LISTEN": f"127.0.0.1:{urlsplit(console).port}",
     }
 
 
-def _sign_in(environment: dict[str, str], microsoft: SandboxProcess) -> None:
-    refresh_token = microsoft.control.refresh_token(environment["USER_EMAIL"], environment["CLIENT_ID"])
-    command = [sys.executable, "-m", "relay_app", "login", "--refresh-token", "-"]
-    done = subprocess.run(
-        command, env=environment, input=refresh_token, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise DemoError(done.stderr)
-    _note(f"$ smtp-relay login --refresh-token -\n{done.stdout.strip()}")
+def _sign_in(environment: dict[str, str], microsoft: SandboxProcess, console: str, once: bool) -> None:
+    mailbox = environment["USER_EMAIL"]
+    if once:
+        _note("By itself this time, through the pages that a browser would open:")
+        with Visitor(console, microsoft.ca, tell=_note) as visitor:
+            visitor.sign_in(mailbox)
+        return
+    _note(f"Open      {console}")
+    _note(f'Press     "Sign in", go on in this browser, choose {mailbox}, and accept.')
+    _note("Password  none: without RELAY_WEB_PASSWORD the console answers on this machine only.")
+    _note(f"Warning   your browser does not know who certified {microsoft.authority}:")
+    _note(f"          the demo's own CA, {microsoft.ca}. Go on all the same.")
+    _note("Waiting for you; the rest happens by itself. Ctrl-C stops.")
 
 
-@contextlib.contextmanager
-def _relay(environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "relay_app", "serve"], env=environment, stderr=subprocess.PIPE, text=True
-    )
-    lines: list[str] = []
-    grown = threading.Condition()
+class _Relay:
+    """The relay's process. Its log is shown as it comes."""
 
-    def read() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            click.secho("   relay   ", fg="cyan", nl=False)
-            click.echo(line.split(" ", 1)[-1].rstrip())  # without the time
-            with grown:
-                lines.append(line)
-                grown.notify_all()
-        with grown:
-            lines.append("")
-            grown.notify_all()
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._lines: list[str] = []
+        self._ended = False
+        self._grown = threading.Condition()
 
-    reader = threading.Thread(target=read)
-    reader.start()
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "relay_app", "serve"]
+        self._process = subprocess.Popen(command, env=self._environment, stderr=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        return self
 
-    def ready() -> bool:
-        text = "".join(lines)
-        return ("event=listening" in text and "tokens_ok" in text) or "" in lines
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._reader.join()
 
-    try:
-        with grown:
-            grown.wait_for(ready, _START_SECONDS)
-            if "" in lines or not ready():
-                raise DemoError("The relay did not start; what it said above tells why.")
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-        reader.join()
+    def wait_for(self, text: str, seconds: float | None) -> None:
+        """Wait until a line of the log has this in it; `None`: for as long as that takes.
+
+        Raises:
+            DemoError: it does not come.
+        """
+
+        def said() -> bool:
+            return any(text in line for line in self._lines)
+
+        with self._grown:
+            self._grown.wait_for(lambda: said() or self._ended, seconds)
+            if not said():
+                what = "has ended" if self._ended else f"did not say {text} in time"
+                raise DemoError(f"The relay {what}; what it said above tells why.")
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            _show("relay", "cyan", line.split(" ", 1)[-1].rstrip())  # without the time
+            with self._grown:
+                self._lines.append(line)
+                self._grown.notify_all()
+        with self._grown:
+            self._ended = True
+            self._grown.notify_all()
 
 
 class _TalkativeClient(smtplib.SMTP):
@@ -157,15 +179,13 @@ class _TalkativeClient(smtplib.SMTP):
         shown = f"{cmd} {args}".strip()
         if cmd.upper() == "AUTH":
             shown = "AUTH PLAIN (user name and relay password)"
-        click.secho("   client  ", fg="green", nl=False)
-        click.echo(shown)
+        _show("client", "green", shown)
         super().putcmd(cmd, args)
 
     def getreply(self) -> tuple[int, bytes]:
         code, text = super().getreply()
         for line in text.decode("ascii", "replace").splitlines():
-            click.secho("   server  ", fg="yellow", nl=False)
-            click.echo(f"{code} {line}")
+            _show("server", "yellow", f"{code} {line}")
         return code, text
 
 
@@ -202,7 +222,9 @@ def _show_received(microsoft: SandboxProcess) -> None:
     _note(f"answered      {message.reply}")
 
 
-def _invite(environment: dict[str, str], microsoft: SandboxProcess, directory: Path, port: int) -> None:
+def _invite(
+    environment: dict[str, str], microsoft: SandboxProcess, directory: Path, port: int, console: str
+) -> None:
     user, password = environment["USER_EMAIL"], environment["RELAY_PASSWORD"]
     ca = directory / "clients-ca.pem"
     click.echo(f"""
@@ -220,6 +242,7 @@ Everything keeps running. Try it by hand:
    curl --ssl-reqd --cacert {ca} --url smtp://localhost:{port} --user {user}:{password} \\
         --mail-from {user} --mail-rcpt {_RECIPIENT} --upload-file MESSAGE
 
+The console:         {console}
 What Outlook got:    curl {microsoft.control.url}/messages
 Make Outlook refuse: curl {microsoft.control.url}/faults --json '{
         json.dumps({"stage": "eod", "reply": "554 5.2.2 mailbox full"})
@@ -244,6 +267,11 @@ def _check_port(port: int) -> None:
 
 def _step(number: int, text: str) -> None:
     click.secho(f"\n{number}. {text}", bold=True)
+
+
+def _show(who: str, colour: str, text: str) -> None:
+    """Say who said what; at once, for two threads do."""
+    click.echo(click.style(f"   {who:8}", fg=colour) + text)
 
 
 def _note(text: str) -> None:

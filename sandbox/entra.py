@@ -1,7 +1,6 @@
 """login.microsoftonline.com: discovery, keys, the token endpoint and device authorization.
 
-The pages that a person sees (authorize, devicelogin) belong here too, as two more routes of `Entra.app`. What
-they decide - `World.grants.issue_code` and `Device.consent` - the control API decides for now.
+The pages that a person sees are in `sandbox.sign_in`.
 """
 
 import asyncio
@@ -11,12 +10,14 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox import aadsts, scopes
+from sandbox import aadsts, assertions, scopes
 from sandbox.aadsts import EntraError
 from sandbox.accounts import CONSUMER_TENANT
 from sandbox.apps import App
+from sandbox.directory import app_at, check_grant
 from sandbox.faults import Fault
 from sandbox.grants import Consent
+from sandbox.sign_in import SignIn
 from sandbox.tokens import client_info
 from sandbox.world import SHARED_ENDPOINTS, TENANT_DOMAIN, World
 
@@ -46,6 +47,7 @@ class Entra:
         app.router.add_get("/{tenant}/discovery/v2.0/keys", self.keys)
         app.router.add_post("/{tenant}/oauth2/v2.0/token", self.token)
         app.router.add_post("/{tenant}/oauth2/v2.0/devicecode", self.device_authorization)
+        app.router.add_routes(SignIn(self._world).routes())
         return app
 
     # -- endpoints ------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ class Entra:
                 "token_endpoint": f"{root}/oauth2/v2.0/token",
                 "device_authorization_endpoint": f"{root}/oauth2/v2.0/devicecode",
                 "jwks_uri": f"{root}/discovery/v2.0/keys",
-                "token_endpoint_auth_methods_supported": ["client_secret_post"],
+                "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query", "form_post"],
                 "scopes_supported": ["openid", "profile", "email", "offline_access"],
@@ -112,12 +114,13 @@ class Entra:
             failure = await self._strike(fault, request)
             if failure is not None:
                 return failure
-        app = self._app(request.match_info["tenant"], _required(form, "client_id"))
+        tenant = request.match_info["tenant"]
+        app = app_at(self._world, tenant, _required(form, "client_id"))
         words, oidc = scopes.split(_required(form, "scope"))
         for word in words:
             scopes.check(word)
-        device = self._world.grants.start_device(app, words | oidc)
-        url = f"{self.base}/devicelogin"
+        device = self._world.grants.start_device(app, tenant, words | oidc)
+        url = f"{self.base}/common/oauth2/deviceauth"
         return web.json_response(
             {
                 "user_code": device.user_code,
@@ -139,7 +142,7 @@ class Entra:
             EntraError: the request is refused.
         """
         _required(form, "grant_type")
-        app = self._app(tenant, _required(form, "client_id"))
+        app = app_at(self._world, tenant, _required(form, "client_id"))
         handler = self._grants.get(grant)
         if handler is None:
             raise aadsts.unknown_grant_type(grant)
@@ -148,9 +151,9 @@ class Entra:
     def _client_credentials(self, tenant: str, app: App, form: Form, lifetime: int) -> dict[str, Any]:
         if tenant in ("common", "consumers", CONSUMER_TENANT):
             raise aadsts.app_only_on_shared_endpoint()
-        if app.public and "client_secret" not in form:
+        if app.public and not form.keys() & {"client_secret", "client_assertion"}:
             raise aadsts.public_client_alone()
-        self._check_secret(app, form)
+        self._check_client(tenant, app, form)
         resource = scopes.application(_required(form, "scope"), tenant)
         home = app.tenant if tenant in SHARED_ENDPOINTS else self._tenant_id(tenant)
         return {
@@ -161,19 +164,19 @@ class Entra:
         }
 
     def _refresh_token(self, tenant: str, app: App, form: Form, lifetime: int) -> dict[str, Any]:
-        self._check_secret(app, form)
+        self._check_client(tenant, app, form)
         consent = self._world.grants.refresh(_required(form, "refresh_token"), app)
         return self._delegated(tenant, app, consent, form, lifetime)
 
     def _authorization_code(self, tenant: str, app: App, form: Form, lifetime: int) -> dict[str, Any]:
-        self._check_secret(app, form)
+        self._check_client(tenant, app, form)
         consent = self._world.grants.redeem(
             _required(form, "code"), app, form.get("redirect_uri", ""), form.get("code_verifier", "")
         )
         return self._delegated(tenant, app, consent, form, lifetime)
 
     def _device_code(self, tenant: str, app: App, form: Form, lifetime: int) -> dict[str, Any]:
-        self._check_secret(app, form)
+        self._check_client(tenant, app, form)
         code = form.get("device_code") or _required(form, "code")
         return self._delegated(tenant, app, self._world.grants.poll(code, app), form, lifetime)
 
@@ -182,7 +185,7 @@ class Entra:
     ) -> dict[str, Any]:
         """The response of every grant that stands for a person."""
         account = consent.account
-        self._check_account(tenant, consent)
+        check_grant(self._world, tenant, account)
         text = form.get("scope") or _first_resource(consent.scopes)
         asked = scopes.delegated(text, app, personal=account.personal)
         if not scopes.covered(asked, consent.scopes):
@@ -209,27 +212,19 @@ class Entra:
 
     # -- checks ---------------------------------------------------------------------------------------------
 
-    def _app(self, tenant: str, client_id: str) -> App:
-        """The app, if it exists and may be used at this endpoint."""
-        if not self._world.knows_tenant(tenant):
-            raise aadsts.unknown_tenant(tenant)
-        app = self._world.apps.get(client_id)
-        if app is None:
-            raise aadsts.unknown_app(client_id, tenant)
-        for_consumers = tenant in ("consumers", CONSUMER_TENANT)
-        if app.audience == "PersonalMicrosoftAccount" and not for_consumers:
-            raise aadsts.personal_only_app(client_id, app.name)
-        if app.audience in ("AzureADMyOrg", "AzureADMultipleOrgs") and for_consumers:
-            raise aadsts.work_only_app(client_id, app.name)
-        if app.audience == "AzureADMyOrg" and tenant in SHARED_ENDPOINTS:
-            raise aadsts.single_tenant_app(client_id, app.name)
-        return app
+    def _check_client(self, tenant: str, app: App, form: Form) -> None:
+        """The app is who it says, by a secret or by a certificate.
 
-    def _check_secret(self, app: App, form: Form) -> None:
-        sent = form.get("client_secret", "")
+        Raises:
+            EntraError: it has not shown that.
+        """
+        sent, assertion = form.get("client_secret", ""), form.get("client_assertion", "")
         if app.public:
-            if sent:
+            if sent or assertion:
                 raise aadsts.public_client_with_secret()
+            return
+        if assertion and form.get("client_assertion_type") == assertions.ASSERTION_TYPE:
+            assertions.check(assertion, app, self._audiences(tenant), self._world.clock.now())
             return
         if not sent:
             raise aadsts.missing_secret()
@@ -240,13 +235,10 @@ class Entra:
                 return
         raise aadsts.wrong_secret(app.client_id)
 
-    def _check_account(self, tenant: str, consent: Consent) -> None:
-        """A personal account is not in a work tenant, nor the other way round."""
-        account = consent.account
-        if tenant in ("consumers", CONSUMER_TENANT) and not account.personal:
-            raise aadsts.unknown_grant("refresh_token")
-        if tenant not in ("common", "consumers", CONSUMER_TENANT) and account.personal:
-            raise aadsts.foreign_account(account.address, tenant)
+    def _audiences(self, tenant: str) -> frozenset[str]:
+        """What an assertion may be made out to."""
+        root = f"{self.base}/{tenant}"
+        return frozenset({f"{root}/oauth2/v2.0/token", f"{root}/v2.0"})
 
     def _tenant_id(self, tenant: str) -> str:
         return self._world.tenant if tenant == TENANT_DOMAIN else tenant
@@ -264,10 +256,9 @@ class Entra:
             return web.Response(status=503)  # reaches nobody
         headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after else {}
         if fault.aadsts:
-            error = fault.error or aadsts.OAUTH_ERRORS.get(fault.aadsts, "invalid_request")
-            status = fault.status or (401 if error == "invalid_client" else 400)
-            refusal = EntraError(error, fault.aadsts, "As the sandbox was told to answer.", status=status)
-            return web.json_response(refusal.body(self._world.clock.now()), status=status, headers=headers)
+            refusal = aadsts.on_request(fault.aadsts, error=fault.error, status=fault.status)
+            body = refusal.body(self._world.clock.now())
+            return web.json_response(body, status=refusal.status, headers=headers)
         if fault.status:
             return web.Response(
                 text="<html><body>Trouble</body></html>",

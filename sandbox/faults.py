@@ -9,7 +9,7 @@ from sandbox.certificates import KINDS
 SMTP_STAGES = frozenset(
     {"connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "eod", "noop", "rset", "quit"}
 )
-ENTRA_STAGES = frozenset({"discovery", "token", "devicecode"})
+ENTRA_STAGES = frozenset({"discovery", "token", "devicecode", "authorize", "deviceauth"})
 DROPS = frozenset({"", "now", "before_dot", "after_dot", "after_accept"})
 
 
@@ -22,7 +22,7 @@ class Fault:
 
     stage: str
     """SMTP: connect, ehlo, starttls, auth, mail, rcpt, data, eod (the end of DATA), noop, rset, quit.
-    Entra: discovery, token, devicecode."""
+    Entra: discovery, token, devicecode; authorize, deviceauth (the pages: aadsts and status only)."""
     times: int = 1
     """How often it strikes; 0: until cleared."""
     skip: int = 0

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import hashlib
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from sandbox import aadsts
@@ -49,6 +50,8 @@ class Device:
     """A device that waits for a person to type its user code (RFC 8628)."""
 
     client_id: str
+    tenant: str
+    """The endpoint that it asked at: `common`, `consumers`, ..."""
     scopes: frozenset[str]
     expires_at: float
     user_code: str = field(default_factory=lambda: secrets.token_hex(5)[:9].upper())
@@ -66,6 +69,20 @@ class Grants:
         self._refresh: dict[str, RefreshToken] = {}
         self._codes: dict[str, Code] = {}
         self._devices: dict[str, Device] = {}
+        self._consents: dict[tuple[str, str], frozenset[str]] = {}
+
+    def remember(self, account: Account, client_id: str, scopes: frozenset[str]) -> None:
+        """The person has agreed to these scopes, and need not be asked again."""
+        self._consents[account.oid, client_id] = (
+            self._consents.get((account.oid, client_id), frozenset()) | scopes
+        )
+
+    def remembers(self, account: Account, client_id: str, scopes: frozenset[str]) -> bool:
+        return scopes <= self._consents.get((account.oid, client_id), frozenset())
+
+    def forget_consents(self) -> None:
+        """Everybody is asked again. Sign-ins stay good."""
+        self._consents.clear()
 
     def issue_refresh(self, consent: Consent) -> str:
         """A new refresh token. Entra leaves older ones in force when it hands out a new one."""
@@ -89,16 +106,18 @@ class Grants:
         if limit and now - token.used_at >= limit:
             raise aadsts.idle_refresh_token(_stamp(token.issued_at), int(now - token.used_at))
         token.used_at = now
+        if self._limits.refresh_tokens_once:
+            del self._refresh[value]
         return token.consent
 
     def forget_refresh(self, value: str) -> None:
         """Make one refresh token unknown (AADSTS70000 from now on)."""
         self._refresh.pop(value, None)
 
-    def revoke(self, account: Account) -> None:
-        """End every sign-in of the account, as a changed password does (AADSTS50173 from now on)."""
+    def revoke(self, account: Account, spared: Container[str] = ()) -> None:
+        """End every sign-in of the account but those with the `spared` apps (AADSTS50173 from now on)."""
         for token in self._refresh.values():
-            if token.consent.account is account:
+            if token.consent.account is account and token.consent.client_id not in spared:
                 token.revoked_at = self._clock.now()
 
     def issue_code(self, consent: Consent, redirect_uri: str, challenge: str) -> str:
@@ -127,8 +146,8 @@ class Grants:
         code.redeemed = True
         return code.consent
 
-    def start_device(self, app: App, scopes: frozenset[str]) -> Device:
-        device = Device(app.client_id, scopes, self._clock.now() + self._limits.device_code_seconds)
+    def start_device(self, app: App, tenant: str, scopes: frozenset[str]) -> Device:
+        device = Device(app.client_id, tenant, scopes, self._clock.now() + self._limits.device_code_seconds)
         self._devices[device.code] = device
         return device
 

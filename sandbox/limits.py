@@ -26,6 +26,8 @@ class Limits:
     """Seconds that an access token lives."""
     refresh_token_idle_seconds: int = 90 * 86_400
     """A refresh token that was not used for so long has died (AADSTS700082)."""
+    refresh_tokens_once: bool = False
+    """A refresh token dies when it is used (AADSTS70000). Entra's stay good: this is stricter than life."""
     code_seconds: int = 600
     device_code_seconds: int = 900
     device_code_interval: int = 5

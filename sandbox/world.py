@@ -67,6 +67,10 @@ class World:
         except KeyError:
             raise KeyError(f"There is no account {address}.") from None
 
+    def delete_account(self, address: str) -> None:
+        """Raises KeyError: there is no such account."""
+        del self.accounts[self.account(address).address.casefold()]
+
     def add_app(self, app: App) -> None:
         self.apps[app.client_id] = app
 
@@ -82,12 +86,16 @@ class World:
         return tenant.casefold() in known
 
     def reset(self) -> None:
-        """Forget what happened and what was ordered. Accounts, apps, sign-ins and open connections stay."""
+        """Forget what happened, what was ordered and who has consented to what.
+
+        Accounts, apps, sign-ins and open connections stay.
+        """
         self.clock.reset()
         self.limits.reset()
         self.smtp_certificate = "good"
         self.smtp_faults.clear()
         self.entra_faults.clear()
         self.entra_counts = EntraCounts()  # requests that still wait go on counting in the old one
+        self.grants.forget_consents()
         self.journal.reset()
         self.usage.reset()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Install the programs that the scenarios run for real. Debian and its relatives; quick when nothing is missing.
 #
-# Postfix is here for /usr/sbin/smtp-sink alone and Dovecot for a server that each test run starts and stops by
-# hand. Neither may begin to serve mail on this machine, so their services are not started, not enabled, and
-# left without a configuration; and nothing may be removed to make room (another mail server, say).
+# Postfix is here for /usr/sbin/smtp-sink alone, Dovecot and PostgreSQL for servers that each test run starts and
+# stops by hand. None may begin to serve on this machine, so their services are not started and not
+# enabled, and the mail servers left without a configuration; and nothing may be removed to make room (another mail server, say).
 set -euo pipefail
 
 # program:package. libnet-ssleay-perl is what swaks does TLS with,
@@ -15,12 +15,15 @@ needed=(
     openssl:openssl
     dovecot:dovecot-core
     smtp-sink:postfix
+    chromium:chromium
+    npm:npm
 )
 missing=()
 PATH="$PATH:/usr/sbin:/sbin"
 for pair in "${needed[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 [[ -x /usr/lib/dovecot/submission-login ]] || missing+=(dovecot-submissiond)
 perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
 perl -MIO::Socket::INET6 -e 1 2>/dev/null || missing+=(libio-socket-inet6-perl)
@@ -71,6 +74,7 @@ if [[ -d /run/systemd/system ]]; then
         case $package in
             postfix) systemctl --quiet disable postfix.service ;;
             dovecot-core) systemctl --quiet disable dovecot.service dovecot.socket ;;
+            postgresql) systemctl --quiet disable postgresql.service ;;
         esac
     done
 fi

@@ -30,8 +30,11 @@ _SIGN_IN = frozenset(
     }
 )
 
-_SIGN_IN_AGAIN = "Sign in again:  smtp-relay login {mailbox}"
-_ASK_ADMIN = "An administrator of the organisation must allow it; then:  smtp-relay login {mailbox}"
+SIGN_IN = "Sign in at the console's Sign in page, or:  smtp-relay login {mailbox}"
+"""What to do; with the mailbox's address to be filled in."""
+
+_SIGN_IN_AGAIN = "Sign in again at the console's Sign in page, or:  smtp-relay login {mailbox}"
+_ASK_ADMIN = "An administrator of the organisation must allow it. Then: " + SIGN_IN
 _CREDENTIALS_PAGE = (
     "In the Entra admin centre open App registrations > the app > Certificates & secrets, make a new client "
     "secret, and put its Value into CLIENT_SECRET."
@@ -45,11 +48,24 @@ _APP_ID = (
     "centre, and TENANT_ID with the directory that the app is in."
 )
 _CONSENT = (
-    "Sign in again and accept what the app asks for:  smtp-relay login {mailbox}  "
+    "Sign in again and accept what the app asks for: at the console's Sign in page, or:  "
+    "smtp-relay login {mailbox}  "
     "(If the consent page wants an administrator's approval, an administrator must grant it.)"
 )
 _WAIT = "Nothing needs to be done: it is tried again by itself."
-_SECURITY_INFO = "Sign in again and complete what Microsoft asks for:  smtp-relay login {mailbox}"
+_SECURITY_INFO = (
+    "Sign in again and complete what Microsoft asks for: at the console's Sign in page, or:  "
+    "smtp-relay login {mailbox}"
+)
+_OWN_ACCOUNT = "Sign in with the account of {mailbox}. " + SIGN_IN
+_CERTIFICATE_PAGE = (
+    "Upload the certificate of RELAY_CLIENT_CERT in the Entra admin centre: App registrations > the app > "
+    "Certificates & secrets > Certificates."
+)
+_REDIRECT = (
+    "Add it on the app's Authentication page, exactly as the relay shows it: as Web if the app has a secret "
+    "or a certificate, else as Mobile and desktop applications."
+)
 _REPORT = "Please report it as a bug of the relay."
 
 _CODES: dict[int, tuple[str, str]] = {
@@ -60,7 +76,7 @@ _CODES: dict[int, tuple[str, str]] = {
     700084: (
         "The sign-in of {mailbox} has expired: the app's redirect address is registered as a single-page "
         "application, whose sign-ins last 24 hours.",
-        "Register the redirect address as Web; then:  smtp-relay login {mailbox}",
+        "Register the redirect address as Web. Then: " + SIGN_IN,
     ),
     70043: (
         "The organisation's policy (sign-in frequency) has ended the sign-in of {mailbox}.",
@@ -69,20 +85,40 @@ _CODES: dict[int, tuple[str, str]] = {
     50173: ("The sign-in of {mailbox} was revoked, for example by a change of password.", _SIGN_IN_AGAIN),
     50132: ("The sign-in of {mailbox} was revoked or its password has expired.", _SIGN_IN_AGAIN),
     50133: ("The sign-in of {mailbox} was ended by a change of password.", _SIGN_IN_AGAIN),
+    70044: ("The session of {mailbox} has ended.", _SIGN_IN_AGAIN),
+    50085: ("The sign-in of {mailbox} has expired.", _SIGN_IN_AGAIN),
+    # A sign-in that is under way.
     50089: ("The sign-in took too long and has expired.", _SIGN_IN_AGAIN),
     54005: ("The sign-in's code has been used already.", _SIGN_IN_AGAIN),
+    70016: ("Microsoft still waits for a person to enter the code and sign in.", _WAIT),
+    70018: ("The sign-in was declined.", _CONSENT),
+    70019: ("The code of the sign-in is not valid, or no longer.", _SIGN_IN_AGAIN),
+    70020: ("The code of the sign-in has expired: it is good for 15 minutes.", _SIGN_IN_AGAIN),
+    501481: ("The answer does not belong to this sign-in (PKCE).", _SIGN_IN_AGAIN),
+    16000: ("Microsoft does not know which of several accounts is meant.", _OWN_ACCOUNT),
+    50097: ("The organisation's policy wants a known device; the relay is none.", _ASK_ADMIN),
+    50199: ("Microsoft wants a person to confirm the sign-in.", _SIGN_IN_AGAIN),
+    500121: ("The second factor was not given in time, or was wrong.", _SECURITY_INFO),
     # The account or a policy wants something from a person.
     50055: (
         "The password of {mailbox} has expired.",
-        "Change it at Microsoft; then:  smtp-relay login {mailbox}",
+        "Change it at Microsoft. Then: " + SIGN_IN,
     ),
     50057: ("The account of {mailbox} is disabled.", "An administrator must enable it."),
     50053: (
         "The account of {mailbox} is locked.",
-        "Unlock it at Microsoft; then:  smtp-relay login {mailbox}",
+        "Unlock it at Microsoft. Then: " + SIGN_IN,
     ),
-    50034: ("The account does not exist in this directory.", "Compare USER_EMAIL and TENANT_ID. " + _TENANT),
+    50034: (
+        "The account does not exist in this directory. It may have been deleted.",
+        "Compare USER_EMAIL and TENANT_ID. " + _TENANT,
+    ),
+    51004: (
+        "The account does not exist in this directory. It may have been deleted.",
+        "Compare USER_EMAIL and TENANT_ID. " + _TENANT,
+    ),
     50020: ("The account that signed in does not belong to this directory.", _TENANT),
+    90072: ("The account that signed in does not belong to this directory.", _TENANT),
     50058: ("Microsoft wants a person to sign in.", _SIGN_IN_AGAIN),
     50074: ("Microsoft wants a second factor for {mailbox}.", _SECURITY_INFO),
     50076: ("Microsoft wants a second factor for {mailbox}.", _SECURITY_INFO),
@@ -93,6 +129,7 @@ _CODES: dict[int, tuple[str, str]] = {
     50158: ("A security check of the organisation was not passed.", _SECURITY_INFO),
     53000: ("The organisation's policy wants a compliant device; the relay is none.", _ASK_ADMIN),
     53001: ("The organisation's policy wants a domain-joined device; the relay is none.", _ASK_ADMIN),
+    53002: ("The organisation's policy does not allow this app.", _ASK_ADMIN),
     53003: ("The organisation's Conditional Access policy blocks this sign-in.", _ASK_ADMIN),
     530035: ("The organisation's security defaults block this sign-in.", _ASK_ADMIN),
     # Consent and scopes.
@@ -133,6 +170,16 @@ _CODES: dict[int, tuple[str, str]] = {
         "The app is a public client, which must not send a client secret.",
         "Remove CLIENT_SECRET; or register the redirect address as Web and sign in again.",
     ),
+    700027: (
+        "Microsoft does not take the app's certificate: the app does not list it, or it has expired.",
+        _CERTIFICATE_PAGE,
+    ),
+    700024: (
+        "Microsoft does not take the app's certificate, because the clock of this machine is wrong.",
+        "Set the clock; better, let it be set by NTP.",
+    ),
+    700030: ("The app's certificate is not valid.", _CERTIFICATE_PAGE),
+    700021: ("The app's certificate was sent for another app.", _APP_ID),
     7000112: ("The app is disabled in its directory.", "An administrator must enable it."),
     7000229: (
         "The app has no service principal (enterprise application) in this directory.",
@@ -173,10 +220,15 @@ _CODES: dict[int, tuple[str, str]] = {
         "The app's registration was changed a moment ago, and Microsoft has not spread the change yet.",
         "Wait a minute or two.",
     ),
-    50011: (
-        "The redirect address is not one of the app's.",
-        "Add it on the app's Authentication page, exactly as the relay shows it.",
+    50011: ("The redirect address is not one of the app's.", _REDIRECT),
+    500113: ("The app has no redirect address.", _REDIRECT),
+    500112: ("The redirect address has changed since the sign-in was begun.", _SIGN_IN_AGAIN),
+    70003: (
+        "The app does not allow this way of signing in.",
+        "For device_code turn on Allow public client flows on the app's Authentication page.",
     ),
+    700005: ("The sign-in was made in another directory than {tenant}.", _TENANT),
+    900144: ("A request of the relay was incomplete.", _REPORT),
     # Microsoft itself.
     50196: ("Microsoft has stopped the relay because it asked too often.", _WAIT),
     90033: ("Microsoft's sign-in service has a fault for the moment.", _WAIT),
@@ -197,8 +249,18 @@ _SUBERRORS: dict[str, tuple[str, str]] = {
     ),
     "device_authentication_failed": ("The organisation's policy wants a known device.", _ASK_ADMIN),
     "client_mismatch": ("The sign-in of {mailbox} was made for another app.", _SIGN_IN_AGAIN),
+    "access_denied": ("The sign-in was cancelled, or the consent was declined.", _CONSENT),
+    "authorization_declined": ("The sign-in was declined.", _CONSENT),
+    "expired_token": ("The code of the sign-in has expired: it is good for 15 minutes.", _SIGN_IN_AGAIN),
+    "bad_verification_code": ("The code of the sign-in is not valid, or no longer.", _SIGN_IN_AGAIN),
+    "login_required": ("Microsoft wants a person to sign in.", _SIGN_IN_AGAIN),
+    "interaction_required": ("Microsoft wants a person to sign in.", _SIGN_IN_AGAIN),
+    "account_selection_required": (
+        "Microsoft does not know which of several accounts is meant.",
+        _OWN_ACCOUNT,
+    ),
 }
-"""For numbers that the table above does not have."""
+"""For numbers that the table above does not have: by `suberror`, or else by `error`."""
 
 _AADSTS = re.compile(r"AADSTS(\d{4,8})")
 _DIAGNOSTICS = re.compile(r"\s*(Trace ID|Correlation ID|Timestamp):.*", re.DOTALL)
@@ -216,7 +278,7 @@ def token_error(
     error = str(answer.get("error", ""))
     description = str(answer.get("error_description") or "")
     code = aadsts_code(description) or _first_code(answer)
-    sentence, action = _words(code, str(answer.get("suberror", "")))
+    sentence, action = _words(code, str(answer.get("suberror", "")), error)
     names = {"mailbox": mailbox.address, "app": mailbox.client_id, "tenant": mailbox.tenant}
     if sentence:
         sentence = sentence.format_map(names)
@@ -243,9 +305,11 @@ def _first_code(answer: Mapping[str, Any]) -> str:
     return f"AADSTS{codes[0]}" if isinstance(codes, list) and codes else ""
 
 
-def _words(code: str, suberror: str) -> tuple[str, str]:
+def _words(code: str, suberror: str, error: str) -> tuple[str, str]:
     number = int(code.removeprefix("AADSTS")) if code.removeprefix("AADSTS").isdigit() else 0
-    return _CODES.get(number) or _SUBERRORS.get(suberror) or ("", "")
+    known = _CODES.get(number) or _SUBERRORS.get(suberror)
+    # With a number that we do not know, Microsoft's own words say more than the error's name does.
+    return known or ("", "") if code else known or _SUBERRORS.get(error, ("", ""))
 
 
 def _quotable(text: str, mailbox: MailboxSettings) -> str:

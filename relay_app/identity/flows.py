@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from relay_app.errors import SignInNeeded, TokenError, VaultError
-from relay_app.identity.aadsts import aadsts_code, token_error
+from relay_app.identity.aadsts import SIGN_IN, aadsts_code, token_error
+from relay_app.identity.credential import Credential, credential
 from relay_app.identity.tokens import AccessToken, MailboxTokens, TokenFlow
 from relay_app.identity.vault import Stamp, Vault
 from relay_app.settings import MailboxSettings
@@ -81,8 +82,8 @@ class HttpClient:
         return response
 
 
-class _MsalFlow:
-    """What both flows share: the lazily made application, its HTTP client, and errors in plain words."""
+class MsalFlow:
+    """What all flows share: the lazily made application, its HTTP client, and errors in plain words."""
 
     def __init__(self, mailbox: MailboxSettings, *, authority: str, ca: Path | None) -> None:
         self._mailbox = mailbox
@@ -92,28 +93,32 @@ class _MsalFlow:
         self._http: HttpClient | None = None
         self._http_cache: dict[str, Any] = {}
         self._app: Any = None
+        self._app_credential: Credential = None
 
     def _application(self, token_cache: Any = None) -> Any:
-        """The long-lived MSAL application. Making it asks the authority for its endpoints."""
-        if self._app is None:
-            self._app = self._new_application(token_cache)
+        """The long-lived MSAL application. Making it asks the authority for its endpoints.
+
+        A certificate that was renewed on disk makes a new one.
+
+        Raises:
+            TokenError: the app's certificate cannot be used.
+        """
+        wanted = credential(self._mailbox)
+        if self._app is None or wanted != self._app_credential:
+            self._app, self._app_credential = self._new_application(wanted, token_cache), wanted
         return self._app
 
-    def _new_application(self, token_cache: Any = None) -> Any:
+    def _new_application(self, app_credential: Credential, token_cache: Any = None) -> Any:
         import msal
 
         # MSAL logs nothing that its results do not tell; but an answer that is not JSON it logs whole.
         logging.getLogger("msal").setLevel(logging.CRITICAL)
         if self._http is None:
             self._http = HttpClient(self._ca)
-        kind = (
-            msal.ConfidentialClientApplication
-            if self._mailbox.client_secret
-            else msal.PublicClientApplication
-        )
+        kind = msal.ConfidentialClientApplication if app_credential else msal.PublicClientApplication
         return kind(
             self._mailbox.client_id,
-            client_credential=self._mailbox.client_secret or None,
+            client_credential=app_credential,
             authority=self._authority,
             instance_discovery=False,  # it would ask login.microsoftonline.com about any other authority
             http_client=self._http,
@@ -202,13 +207,32 @@ class _MsalFlow:
             TokenError: it is an error.
         """
         if "access_token" not in answer:
-            retry_after = self._http.retry_after if self._http else 0.0
-            raise token_error(answer, self._mailbox, status=self._status, retry_after=retry_after)
+            raise self._refused(answer)
         life = int(answer.get("expires_in", _DEFAULT_LIFE))
         return AccessToken(str(answer["access_token"]), user, asked_at + life)
 
+    def _refused(self, answer: Mapping[str, Any]) -> TokenError:
+        """An error answer of Microsoft's as an exception."""
+        retry_after = self._http.retry_after if self._http else 0.0
+        return token_error(answer, self._mailbox, status=self._status, retry_after=retry_after)
 
-class ClientCredentialsFlow(_MsalFlow):
+    def _whose(self, app: Any, answer: Mapping[str, Any]) -> str:
+        """Who has just signed in: `preferred_username` of the ID token, which XOAUTH2 needs as the user.
+
+        Raises:
+            TokenError: that is not said, or there is no refresh token to go on with.
+        """
+        account = next(iter(app.get_accounts()), None)
+        if not account or not account["username"] or "refresh_token" not in answer:
+            raise TokenError(
+                "Microsoft did not say whose refresh token this is, or gave none to go on with.",
+                action="It must have been obtained with the scopes openid, profile and offline_access.",
+                temporary=False,
+            )
+        return str(account["username"])
+
+
+class ClientCredentialsFlow(MsalFlow):
     """The app signs in as itself: Microsoft 365 only, nobody's consent but an administrator's."""
 
     def fetch(self, *, force: bool) -> AccessToken:
@@ -231,12 +255,12 @@ class ClientCredentialsFlow(_MsalFlow):
         if self._mailbox.tenant.lower() in _SHARED_TENANTS:
             answer = {"error": "invalid_request", "error_description": "AADSTS9001023"}
             raise token_error(answer, self._mailbox, status=400)
-        if not self._mailbox.client_secret:
+        if not (self._mailbox.client_secret or self._mailbox.client_cert):
             answer = {"error": "invalid_client", "error_description": "AADSTS7000216"}
             raise token_error(answer, self._mailbox, status=401)
 
 
-class DelegatedFlow(_MsalFlow):
+class DelegatedFlow(MsalFlow):
     """A person has signed in; MSAL's token cache, with the refresh token, lives in the vault.
 
     A sign-in that another process stores (`smtp-relay login`) is noticed and used from then on.
@@ -245,7 +269,7 @@ class DelegatedFlow(_MsalFlow):
     def __init__(self, mailbox: MailboxSettings, *, authority: str, ca: Path | None, vault: Vault) -> None:
         super().__init__(mailbox, authority=authority, ca=ca)
         self._vault = vault
-        self._entry = mailbox.address.lower()
+        self._entry = entry_of(mailbox)
         self._cache: Any = None
         self._loaded = False
         self._seen: Stamp | None = None
@@ -268,7 +292,10 @@ class DelegatedFlow(_MsalFlow):
 
     def changed(self) -> bool:
         """See `TokenFlow.changed`."""
-        return self._vault.stamp(self._entry) != self._seen
+        try:
+            return self._vault.stamp(self._entry) != self._seen
+        except VaultError:
+            return False
 
     def redeem(self, refresh_token: str) -> AccessToken:
         """Sign in with a refresh token obtained elsewhere for the same app, and store the sign-in.
@@ -282,26 +309,26 @@ class DelegatedFlow(_MsalFlow):
 
             asked_at = time.time()
             cache = msal.SerializableTokenCache()
-            app = self._new_application(cache)
+            proof = credential(self._mailbox)
+            app = self._new_application(proof, cache)
             answer = app.acquire_token_by_refresh_token(refresh_token, DELEGATED_SCOPES)
             token = self._access_token(answer, "", asked_at)
-            account = next(iter(app.get_accounts()), None)
-            if not account or not account["username"] or "refresh_token" not in answer:
-                raise TokenError(
-                    "Microsoft did not say whose refresh token this is, or gave none to go on with.",
-                    action="It must have been obtained with the scopes openid, profile and offline_access.",
-                    temporary=False,
-                )
+            user = self._whose(app, answer)
             self._seen = self._vault.store(self._entry, cache.serialize().encode())
-            self._cache, self._app, self._loaded = cache, app, True
-        return AccessToken(token.value, account["username"], token.expires_at)
+            self._cache, self._app, self._app_credential, self._loaded = cache, app, proof, True
+        return AccessToken(token.value, user, token.expires_at)
 
     def _load(self) -> Any:
         """Take the sign-in from the vault, unless the one in memory is the one in the vault.
 
         Returns MSAL's token cache; the same object each time, as the application holds on to it.
         """
-        stamp = self._vault.stamp(self._entry)
+        try:
+            stamp = self._vault.stamp(self._entry)
+        except VaultError:
+            if not self._loaded:
+                raise
+            return self._cache  # while the storage is away, the sign-in in memory is as good
         if self._loaded and stamp == self._seen:
             return self._cache
         import msal
@@ -334,7 +361,7 @@ class DelegatedFlow(_MsalFlow):
     def _not_signed_in(self) -> SignInNeeded:
         return SignInNeeded(
             f"Nobody has signed in for {self._mailbox.address} with the app {self._mailbox.client_id} yet.",
-            action=f"Sign in:  smtp-relay login {self._mailbox.address}",
+            action=SIGN_IN.format(mailbox=self._mailbox.address),
         )
 
 
@@ -351,6 +378,21 @@ def tokens_for(mailbox: MailboxSettings, *, authority: str, ca: Path | None, vau
     return MailboxTokens(mailbox.address, flow)
 
 
+def entry_of(mailbox: MailboxSettings) -> str:
+    """The name of the vault's entry with a mailbox's sign-in: MSAL's token cache as JSON."""
+    return mailbox.address.lower()
+
+
+def usernames(stored: bytes | None, entry: str) -> list[str]:
+    """Who the sign-in is for that the vault has under `entry`.
+
+    Raises:
+        VaultError: it is not a sign-in.
+    """
+    accounts = json.loads(_token_cache_json(stored, entry)).get("Account", {}) if stored else {}
+    return [str(account["username"]) for account in accounts.values() if account.get("username")]
+
+
 def _token_cache_json(stored: bytes, entry: str) -> str:
     try:
         if isinstance(json.loads(stored), dict):
@@ -358,8 +400,8 @@ def _token_cache_json(stored: bytes, entry: str) -> str:
     except ValueError:
         pass
     raise VaultError(
-        f"The vault's entry {entry} is not a sign-in. Remove its file from the vault and sign in again:  "
-        f"smtp-relay login {entry}"
+        f"The vault's entry {entry} is not a sign-in. Sign in again; that replaces it.  "
+        f"{SIGN_IN.format(mailbox=entry)}"
     )
 
 

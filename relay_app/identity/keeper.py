@@ -7,7 +7,7 @@ from contextlib import suppress
 from relay_app.identity.tokens import MailboxTokens
 
 _LOOK = 5.0
-"""Seconds between two looks at a mailbox, at most: how soon a sign-in by another process is noticed."""
+"""Seconds between two looks into the vault, at most: how soon a sign-in by another process is noticed."""
 _REST = 1.0
 """Seconds between two requests for one mailbox, at least."""
 
@@ -33,11 +33,13 @@ class Keeper:
     async def _keep(self, source: MailboxTokens) -> None:
         while True:
             due = source.due_in()
-            if due > 0:
-                await self._sleep(min(due, _LOOK))
-                continue
             # The source has logged what went wrong and knows when to try again. Nothing may stop this loop,
             # not even a log that cannot be written.
+            if due > 0:
+                await self._sleep(min(due, _LOOK))
+                with suppress(Exception):
+                    await source.look()
+                continue
             with suppress(Exception):
                 await source.refresh()
             await self._sleep(_REST)

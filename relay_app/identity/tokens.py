@@ -7,11 +7,11 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -31,6 +31,11 @@ _PAUSE_SIGN_IN = 60.0
 _PAUSE_APP = 10.0
 """A wrong app registration is mended by a person, who then tries again at once: do not keep them waiting."""
 _KEEPER_LONGEST = 600.0
+_LOOK_PATIENCE = 2.0
+_LOOK_SHORTEST = 0.1
+"""Seconds between two looks into the vault on behalf of mails that would be refused."""
+
+_Result = TypeVar("_Result")
 
 log = structlog.get_logger()
 
@@ -81,7 +86,10 @@ class TokenFlow(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether a sign-in has been stored since the last `fetch`, by another process. Cheap; any thread."""
+        """Whether a sign-in has been stored since the last `fetch`, by somebody else.
+
+        False if that cannot be known: `fetch` is where it is told. May block: called in a thread.
+        """
         ...
 
 
@@ -94,8 +102,39 @@ class State(Enum):
     FAILING = "failing"
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How a mailbox's tokens were doing at one moment. Holds no token; any thread may read it."""
+
+    address: str
+    state: State = State.STARTING
+    user: str = ""
+    """Who is signed in: the XOAUTH2 user. "" before the first token."""
+    expires_at: float | None = None
+    """When the token in memory ends; this and the next are seconds since the epoch."""
+    next_refresh_at: float | None = None
+    """When the keeper asks next; None: at once."""
+    last_error: TokenError | None = None
+    """Why the last request failed; None after a success."""
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in plain words; "" if nothing is."""
+        return self.last_error.sentence if self.last_error else ""
+
+    @property
+    def action(self) -> str:
+        """What to do about it."""
+        return self.last_error.action if self.last_error else ""
+
+    @property
+    def code(self) -> str:
+        """Microsoft's AADSTS code, or ""."""
+        return self.last_error.code if self.last_error else ""
+
+
 class MailboxTokens:
-    """The tokens of one mailbox (a `TokenSource`). Belongs to one event loop.
+    """The tokens of one mailbox (a `TokenSource`). Belongs to one event loop, except `snapshot()`.
 
     At most one request is on its way, and all who wait share its outcome. After a failure everybody gets the
     same error for a while. A token that is still valid is used, whatever became of its replacement.
@@ -113,9 +152,8 @@ class MailboxTokens:
     ) -> None:
         """`jitter` gives numbers from 0 to 1. `patience`: seconds that a mail waits for a token request."""
         self.address = address
-        self.state = State.STARTING
-        self.last_error: TokenError | None = None
-        """Why the last request failed; None after a success."""
+        self.on_change: Callable[[Snapshot], object] | None = None
+        """Called on the event loop, soon after each change of state, user or error, for alerts."""
         self._flow = flow
         self._clock = clock
         self._monotonic = monotonic
@@ -123,22 +161,38 @@ class MailboxTokens:
         self._patience = patience
         self._current: AccessToken | None = None
         self._request: asyncio.Task[AccessToken | TokenError] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._look_again_at = 0.0  # monotonic
+        self._changed = False  # the vault has a sign-in that we have not used yet
         self._failures = 0
-        self._pause_until = 0.0  # monotonic: until then everybody gets last_error
-        self._due_at = (
-            0.0  # when the keeper should act: wall clock after a success, monotonic after a failure
-        )
-        self._told: tuple[State, str, str] | None = None
+        # Times by the monotonic clock, which nobody sets; the wall clock's go into the snapshot.
+        self._ends_at = 0.0
+        self._due_at = 0.0
+        self._pause_until = 0.0  # until then everybody gets last_error
+        self._snapshot = Snapshot(address)
+
+    def snapshot(self) -> Snapshot:
+        """How things are. Of one piece, in any thread."""
+        return self._snapshot
+
+    @property
+    def state(self) -> State:
+        return self._snapshot.state
+
+    @property
+    def last_error(self) -> TokenError | None:
+        """Why the last request failed; None after a success."""
+        return self._snapshot.last_error
 
     @property
     def expires_at(self) -> float | None:
         """When the token in memory ends, in seconds since the epoch; None if there is none."""
-        return self._current.expires_at if self._current else None
+        return self._snapshot.expires_at
 
     @property
     def user(self) -> str:
         """The XOAUTH2 user of the token in memory; "" if there is none."""
-        return self._current.user if self._current else ""
+        return self._snapshot.user
 
     async def token(self) -> AccessToken:
         """Return a token that is valid now: from memory in microseconds, else after one request.
@@ -158,7 +212,13 @@ class MailboxTokens:
         current = self._valid()
         if current is not None and current.value != rejected.value:
             return current
-        token = await self.refresh()
+        try:
+            token = await self.refresh()
+        except TokenError:
+            if self._current == rejected:  # whatever it says of itself, it is of no use
+                self._current = None
+                self._snapshot = replace(self._snapshot, expires_at=None)
+            raise
         if token.value == rejected.value:
             raise TokenError(
                 f"Microsoft gave the very token that Outlook had just refused for {self.address}.",
@@ -173,6 +233,8 @@ class MailboxTokens:
         Raises:
             TokenError: none can be had, or the answer takes longer than a mail can wait.
         """
+        if self._request is None and self._pausing():
+            await self._look_for_a_sign_in()
         if self._request is None:
             if self.last_error is not None and self._pausing():
                 raise self.last_error.with_traceback(None)
@@ -194,35 +256,80 @@ class MailboxTokens:
         return outcome
 
     async def retry(self) -> AccessToken:
-        """Ask now, pause or not: a person says that what was wrong has been mended.
+        """Ask now, pause or not: a person has signed in, or says that what was wrong has been mended.
+
+        A request that is on its way was made before that and is not taken for the answer.
 
         Raises:
             TokenError: it has not.
         """
+        if self._request is not None:
+            await asyncio.wait([self._request], timeout=self._patience)
         self._pause_until = 0.0
         return await self.refresh()
 
     def due_in(self) -> float:
         """Seconds until the token should be refreshed (or, after a failure, asked for again); 0 is now."""
-        if self._flow.changed():
+        due_at = self._snapshot.next_refresh_at
+        if self._changed or due_at is None:
             return 0.0
-        now = self._clock() if self.last_error is None else self._monotonic()
-        return max(0.0, self._due_at - now)
+        due = self._due_at - self._monotonic()
+        if self.last_error is None:
+            # Whichever clock comes first: the monotonic one stands still while the machine sleeps, and the
+            # other one can be set back.
+            due = min(due, due_at - self._clock())
+        return max(0.0, due)
+
+    async def look(self) -> None:
+        """Look into the vault for a sign-in that somebody else has stored: then `due_in` is 0, and no pause.
+
+        In a thread, and one look at a time; gives up waiting after a while.
+        """
+        if self._request is not None:
+            return  # it looks by itself
+        look = self._look or asyncio.create_task(self._look_once())
+        self._look = look
+        await asyncio.wait([look], timeout=_LOOK_PATIENCE)
+        if look.done():
+            look.result()
+
+    async def _look_once(self) -> None:
+        try:
+            changed = await _in_thread(self._flow.changed, f"look {self.address}")
+            if changed and self._request is None:
+                self._changed = True
+                self._pause_until = 0.0
+        finally:
+            self._look_again_at = self._monotonic() + _LOOK_SHORTEST
+            self._look = None
+
+    async def _look_for_a_sign_in(self) -> None:
+        """For a mail that is about to be refused."""
+        if self._monotonic() >= self._look_again_at:
+            with suppress(Exception):  # the mail gets last_error, which is what matters to it
+                await self.look()
 
     def _valid(self) -> AccessToken | None:
         current = self._current
-        return current if current is not None and current.expires_at > self._clock() else None
+        if current is None or self._monotonic() >= self._ends_at:
+            return None
+        return current if current.expires_at > self._clock() else None
 
     def _pausing(self) -> bool:
-        return self._monotonic() < self._pause_until and not self._flow.changed()
+        return self._monotonic() < self._pause_until
 
     async def _ask(self) -> AccessToken | TokenError:
         """Make one request. The outcome is returned, not raised: nobody may be left waiting for it."""
-        # The first token may come from the vault, and so may one that another process has just signed in for.
-        force = self._current is not None and not self._flow.changed()
+        had_one = self._current is not None
         outcome: AccessToken | TokenError
+
+        def fetch() -> AccessToken:
+            # The first token may come from the vault, and so may one of a sign-in that was just stored there.
+            return self._flow.fetch(force=had_one and not self._flow.changed())
+
+        self._changed = False
         try:
-            outcome = await _in_thread(lambda: self._flow.fetch(force=force), f"token {self.address}")
+            outcome = await _in_thread(fetch, f"token {self.address}")
         except TokenError as error:
             outcome = error
         except VaultError as error:
@@ -230,7 +337,7 @@ class MailboxTokens:
         except Exception as error:
             # Not its text, which may quote what the server sent.
             outcome = TokenError(
-                f"The token request for {self.address} broke unexpectedly: {_where(error)}.",
+                f"The token request for {self.address} broke unexpectedly: {where(error)}.",
                 action="It is tried again by itself. Please report it as a bug.",
                 temporary=True,
             )
@@ -247,15 +354,15 @@ class MailboxTokens:
         life = token.expires_at - now
         margin = min(_MARGIN, life * _MARGIN_FRACTION)
         margin += margin / 2 * self._jitter()  # many mailboxes need not all refresh in the same second
-        self._due_at = now + max(_SHORTEST, min(life - margin, _EXERCISE))
+        due = max(_SHORTEST, min(life - margin, _EXERCISE))
+        self._due_at = self._monotonic() + due
+        self._ends_at = self._monotonic() + life
         self._current = token
-        self.last_error = None
         self._failures = 0
         self._pause_until = 0.0
-        self._tell(State.OK)
+        self._tell(Snapshot(self.address, State.OK, token.user, token.expires_at, now + due))
 
     def _failed(self, error: TokenError) -> None:
-        now = self._monotonic()
         self._failures += 1
         doubled = 2.0 ** min(self._failures - 1, 10)
         if error.temporary:
@@ -264,32 +371,33 @@ class MailboxTokens:
         else:
             pause = _PAUSE_SIGN_IN if isinstance(error, SignInNeeded) else _PAUSE_APP
             again = min(_PAUSE_SIGN_IN * doubled, _KEEPER_LONGEST)
-        self._pause_until = now + pause
-        self._due_at = now + again
-        self.last_error = error
-        self._tell(State.SIGN_IN_NEEDED if isinstance(error, SignInNeeded) else State.FAILING, error.code)
+        self._pause_until = self._monotonic() + pause
+        self._due_at = self._monotonic() + again
+        state = State.SIGN_IN_NEEDED if isinstance(error, SignInNeeded) else State.FAILING
+        self._tell(Snapshot(self.address, state, self.user, self.expires_at, self._clock() + again, error))
 
-    def _tell(self, state: State, detail: str = "") -> None:
-        """Log a change of state, once."""
-        before, self.state = self._told, state
-        self._told = (state, detail, self.user)
-        if self._told == before:
+    def _tell(self, now: Snapshot) -> None:
+        """Take over how things are; log a change, and tell whoever waits for one, once."""
+        before, self._snapshot = self._snapshot, now
+        if (now.state, now.code, now.user) == (before.state, before.code, before.user):
             return
-        if state is not State.OK:
+        if self.on_change is not None:
+            asyncio.get_running_loop().call_soon(self.on_change, now)  # what it raises is the loop's to log
+        if now.state is not State.OK:
             log.warning(
-                "tokens_failing" if state is State.FAILING else "sign_in_needed",
+                "tokens_failing" if now.state is State.FAILING else "sign_in_needed",
                 mailbox=self.address,
-                error=str(self.last_error),
-                token_valid_until=_date(self.expires_at),
+                error=str(now.last_error),
+                token_valid_until=_date(now.expires_at),
             )
             return
-        log.info("tokens_ok", mailbox=self.address, user=self.user, expires=_date(self.expires_at))
-        if self.user.lower() != self.address.lower():
+        log.info("tokens_ok", mailbox=self.address, user=now.user, expires=_date(now.expires_at))
+        if now.user.lower() != self.address.lower():
             log.warning(
                 "signed_in_as_another_user",
                 mailbox=self.address,
-                user=self.user,
-                hint=f"Outlook must allow {self.user} to send as {self.address}; "
+                user=now.user,
+                hint=f"Outlook must allow {now.user} to send as {self.address}; "
                 "otherwise sign in with the mailbox's own account.",
             )
 
@@ -298,14 +406,14 @@ def _date(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-async def _in_thread(function: Callable[[], AccessToken], name: str) -> AccessToken:
+async def _in_thread(function: Callable[[], _Result], name: str) -> _Result:
     """Run blocking code in a daemon thread of its own.
 
     Not in an executor: a hung token endpoint would fill the default one, which verifies passwords, and an
     executor's threads are waited for when the program ends.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[AccessToken] = loop.create_future()
+    future: asyncio.Future[_Result] = loop.create_future()
 
     def deliver(settle: Callable[[], None]) -> None:
         if not future.cancelled():
@@ -324,7 +432,7 @@ async def _in_thread(function: Callable[[], AccessToken], name: str) -> AccessTo
     return await future
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """The type of an exception and where it was raised, without its text."""
     raised = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {raised.filename}:{raised.lineno}"

@@ -8,16 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Protocol
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from relay_app.errors import VaultError
+from relay_app.errors import StoreError, VaultError
 
-Stamp = tuple[int, int, int]
-"""What tells one version of an entry's file from the next: inode, time of change in ns, size in bytes."""
+Stamp = str
+"""What tells one version of an entry from every other. Has no order."""
 
-_SUFFIX = ".vault"
 _TEMPORARY = ".tmp-"
 _LOCK = ".vault-lock"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
@@ -26,41 +25,67 @@ _FERNET_OVERHEAD = 1 + 8 + 16 + 32  # version, time, IV, HMAC: the Fernet specif
 _MAKE_KEY = "Make a key with:  openssl rand -base64 32 | tr '+/' '-_'"
 
 
-class Vault:
-    """A directory (0700) with one Fernet-encrypted file (0600) per entry, named after the entry.
+class Blobs(Protocol):
+    """Where a vault's entries are kept: named pieces of data, each replaced as a whole.
 
-    Entries are replaced whole and atomically: after a crash or on a full disk there is the old one or the new
-    one. Several processes may use the same vault; writers take turns (flock).
+    Changes are atomic, durable on return, and safe between processes. Any method may block, and raises
+    StoreError when the storage cannot be used.
     """
 
-    def __init__(self, directory: Path, key: bytes) -> None:
-        """`key` is what `key_from` or `create_key_file` returns. Nothing is read or made yet."""
-        self._directory = directory
+    def load(self, name: str) -> bytes | None:
+        """What was stored under `name`, or None if nothing was."""
+        ...
+
+    def store(self, name: str, data: bytes) -> Stamp:
+        """Put `data` under `name`, in place of what was there."""
+        ...
+
+    def store_if_unchanged(self, name: str, data: bytes, seen: Stamp | None) -> Stamp | None:
+        """Like `store` if the version there is still `seen` (None: nothing was there), else None."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Forget `name`; no error if there is nothing to forget."""
+        ...
+
+    def names(self) -> list[str]:
+        """The names of all blobs, sorted."""
+        ...
+
+    def stamp(self, name: str) -> Stamp | None:
+        """Which version is there; None if there is none."""
+        ...
+
+
+class Vault:
+    """Entries encrypted with Fernet, kept in `Blobs`. The names of the entries are not encrypted.
+
+    Entries are replaced whole and atomically: after a crash or on a full disk there is the old one or the new
+    one. Several processes may use the same vault. Every method may block.
+    """
+
+    def __init__(self, blobs: Blobs, key: bytes) -> None:
+        """`key` is what `key_from` or `create_key_file` returns. Nothing is read yet."""
+        self._blobs = blobs
         self._fernet = Fernet(key)
 
     def load(self, name: str) -> bytes | None:
         """Return what was stored under `name`, or None if nothing was.
 
         Raises:
-            VaultError: the file cannot be read, is damaged, or was written with another key.
+            VaultError: the entry cannot be read, is damaged, or was written with another key.
         """
-        path = self._path(name)
-        try:
-            token = path.read_bytes()
-        except FileNotFoundError:
+        with _reading(name):
+            token = self._blobs.load(name)
+        if token is None:
             return None
-        except OSError as error:
-            raise VaultError(
-                f"Cannot read the vault file {path}: {error.strerror}. "
-                "Give the relay's user read and write permission for it."
-            ) from error
         try:
             return self._fernet.decrypt(token)
         except InvalidToken:
             raise VaultError(
-                f"Cannot open the vault file {path}: {_why_unreadable(token)} The file was left as it is. "
-                "Restore the right RELAY_VAULT_KEY (or the file itself from a backup), "
-                "or delete the file and sign in again."
+                f"Cannot open the vault's entry {name}: {_why_unreadable(token)} "
+                "The entry was left as it was. Restore the right RELAY_VAULT_KEY (or the database from a "
+                f"backup), or sign in again, which replaces the entry:  smtp-relay login {name}"
             ) from None
 
     def store(self, name: str, data: bytes) -> Stamp:
@@ -69,49 +94,52 @@ class Vault:
         Raises:
             VaultError: it could not be written; what was there is still there.
         """
-        with self._writing(name) as path:
-            return self._replace(path, data)
+        with _writing(name):
+            return self._blobs.store(name, self._fernet.encrypt(data))
 
     def store_if_unchanged(self, name: str, data: bytes, seen: Stamp | None) -> Stamp | None:
         """Like `store`, but only if the entry is still the version `seen` (None: there was no entry).
 
         Returns None, with nothing written, if another process has stored or removed it meanwhile.
         """
-        with self._writing(name) as path:
-            if self.stamp(name) != seen:
-                return None
-            return self._replace(path, data)
+        with _writing(name):
+            return self._blobs.store_if_unchanged(name, self._fernet.encrypt(data), seen)
 
     def remove(self, name: str) -> None:
-        """Forget `name`; no error if there is nothing to forget."""
-        with self._writing(name) as path:
-            path.unlink(missing_ok=True)
-            _sync_directory(self._directory)
+        """Forget `name`; no error if there is nothing to forget.
+
+        Raises:
+            VaultError: it could not be removed.
+        """
+        with _writing(name):
+            self._blobs.remove(name)
 
     def names(self) -> list[str]:
-        """The names of all entries, sorted."""
-        return sorted(
-            unquote(path.name.removesuffix(_SUFFIX)) for path in self._directory.glob(f"*{_SUFFIX}")
-        )
+        """The names of all entries, sorted.
+
+        Raises:
+            VaultError: they cannot be read.
+        """
+        try:
+            return self._blobs.names()
+        except StoreError as error:
+            raise VaultError(f"Cannot read the vault. {error}") from error
 
     def stamp(self, name: str) -> Stamp | None:
-        """Which version of the entry is on disk; None if there is none. Costs one stat()."""
-        try:
-            status = self._path(name).stat()
-        except OSError:  # whatever the reason, load() is where it is told
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        """Which version of the entry is stored; None if there is none.
+
+        Raises:
+            VaultError: the storage does not answer. What somebody has in memory is the best there is then.
+        """
+        with _reading(name):
+            return self._blobs.stamp(name)
 
     def check(self) -> None:
-        """Make the directory if need be, see that it can be written, and open every entry.
+        """Open every entry.
 
         Raises:
             VaultError: one line for each thing that is wrong.
         """
-        with self._writing("*"):
-            # Only a writer that was killed leaves one behind: we hold the lock, so no writer is at work.
-            for stale in self._directory.glob(f"{_TEMPORARY}*"):
-                stale.unlink()
         problems = []
         for name in self.names():
             try:
@@ -120,29 +148,6 @@ class Vault:
                 problems.append(str(error))
         if problems:
             raise VaultError("\n".join(problems))
-
-    def _path(self, name: str) -> Path:
-        # quote() leaves no "/" and turns a "." in front, which would hide the file, into an escape.
-        file_name = quote(name, safe="@+")
-        return self._directory / f"{re.sub(r'^[.]', '%2E', file_name)}{_SUFFIX}"
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        """The path to write to, while no other process writes."""
-        path = self._path(name)
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._directory.stat().st_mode & 0o077:
-                self._directory.chmod(0o700)
-            with _turn(self._directory):
-                yield path
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-
-    def _replace(self, path: Path, data: bytes) -> Stamp:
-        _write_durably(path, self._fernet.encrypt(data))
-        status = path.stat()
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def key_from(text: str) -> bytes:
@@ -173,7 +178,10 @@ def create_key_file(path: Path) -> bytes:
                 _write_durably(path, Fernet.generate_key() + b"\n")
             return key_from(path.read_text("ascii", errors="replace"))
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise VaultError(
+            f"Cannot write {path}: {error.strerror}. What was stored before is untouched. "
+            "See that the disk has room and that the relay's user may write to the directory."
+        ) from error
     except VaultError as error:
         raise VaultError(f"{path}: {error}") from None
 
@@ -212,11 +220,22 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_write(path: Path, error: OSError) -> VaultError:
-    return VaultError(
-        f"Cannot write {path}: {error.strerror}. What was stored before is untouched. "
-        "See that the disk has room and that the relay's user may write to the directory."
-    )
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise VaultError(f"Cannot read the vault's entry {name}. {error}") from error
+
+
+@contextmanager
+def _writing(name: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise VaultError(
+            f"Cannot write the vault's entry {name}. What was stored before is untouched. {error}"
+        ) from error
 
 
 def _why_unreadable(token: bytes) -> str:

@@ -3,8 +3,9 @@
 import asyncio
 import errno
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -12,6 +13,8 @@ import structlog
 from relay_app.delivery.courier import Courier
 from relay_app.errors import ListenError
 from relay_app.inbound.devices import Devices
+from relay_app.inbound.rate import HourlyRate
+from relay_app.inbound.report import Report
 from relay_app.inbound.session import Mode, Session
 from relay_app.inbound.throttle import network_of
 from relay_app.inbound.tls import Certificate
@@ -34,12 +37,17 @@ class Listener:
         certificate: Certificate,
         devices: Devices,
         courier: Courier,
+        on_report: Callable[[Report], None] = lambda _: None,
+        on_login: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.hostname = hostname
         self.limits = limits
         self.certificate = certificate
         self.devices = devices
         self.courier = courier
+        self.rate = HourlyRate(monotonic)
+        self._on_report = on_report
+        self._on_login = on_login
         self.draining = False
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()
@@ -90,6 +98,11 @@ class Listener:
             for delivery in tuple(self._deliveries):
                 delivery.cancel()
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._sessions)
+
     def admit(self, session: Session) -> str:
         """Count a session in. Returns why it cannot be, or ""."""
         if len(self._sessions) >= self.limits.connections:
@@ -110,6 +123,14 @@ class Listener:
             if not self._per_network[network]:
                 del self._per_network[network]
             self._changed.set()
+
+    def observe(self, report: Report) -> None:
+        """Tell whoever asked what became of a message."""
+        self._on_report(report)
+
+    def logged_in(self, device: str) -> None:
+        """Tell whoever asked of a login; `device` is "" for one that was refused."""
+        self._on_login(device)
 
     def finish(self, work: Coroutine[Any, Any, Reply]) -> asyncio.Future[Reply]:
         """Run `work` to its end, even if the session that began it is gone."""

@@ -24,10 +24,12 @@ from aiosmtpd.smtp import SMTP
 
 from relay_app.delivery.courier import Courier
 from relay_app.delivery.replies import answer
-from relay_app.delivery.verdict import Outcome, Timings
+from relay_app.delivery.verdict import Outcome, Timings, Verdict
 from relay_app.errors import SmtpRefusal
 from relay_app.inbound.devices import Devices
 from relay_app.inbound.intake import ConnectionGoneError, Intake, LineTooLongError, MessageTooLargeError
+from relay_app.inbound.rate import HourlyRate
+from relay_app.inbound.report import Report
 from relay_app.inbound.tls import Certificate
 from relay_app.mail.address import parse_parameters, parse_path
 from relay_app.mail.headers import trace_field
@@ -73,6 +75,7 @@ class Host(Protocol):
     limits: Limits
     certificate: Certificate
     devices: Devices
+    rate: HourlyRate
     courier: Courier
     draining: bool
 
@@ -82,6 +85,14 @@ class Host(Protocol):
 
     def dismiss(self, session: "Session") -> None:
         """Count a session out."""
+        ...
+
+    def observe(self, report: Report) -> None:
+        """Take note of what became of a message. Quick, and never fails."""
+        ...
+
+    def logged_in(self, device: str) -> None:
+        """Take note of a login; `device` is "" for one that was refused. Quick, and never fails."""
         ...
 
     def finish(self, work: Coroutine[Any, Any, Reply]) -> "asyncio.Future[Reply]":
@@ -406,10 +417,12 @@ class Session(SMTP):
             _log.warning(
                 "login_refused", client=self.address, device=devices.known(name), reply=str(refusal.code)
             )
+            self._host.logged_in("")
             self._logins += 1
             if self._logins >= _MAX_LOGINS:
                 raise _Goodbye(Reply(refusal.code, refusal.enhanced, refusal.text)) from None
             raise
+        self._host.logged_in(self._device.name)
         self._say(Reply(235, "2.7.0", "Authentication successful"))
 
     # The mail transaction.
@@ -454,6 +467,13 @@ class Session(SMTP):
         if current is None:
             raise _Goodbye(Reply(421, "4.7.0", "The settings of this device have changed. Log in again"))
         self._device = current
+        if wait := self._host.rate.wait(current.name, current.hourly_messages):
+            raise SmtpRefusal(
+                451,
+                "4.7.1",
+                f"This device may hand in {current.hourly_messages} messages an hour. "
+                f"Try again in {int(wait // 60) + 1} min",
+            )
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """RFC 5321 4.1.1.3."""
@@ -490,7 +510,9 @@ class Session(SMTP):
         finally:
             self._begin_transaction()
         if reply.positive:
+            assert self._device is not None
             self._commands = 0
+            self._host.rate.take(self._device.name, self._device.hourly_messages)
         self._say(reply)
 
     async def _receive(self) -> bytearray:
@@ -520,7 +542,10 @@ class Session(SMTP):
                 verdict="refused",
                 reply=str(refusal),
             )
-            return Reply(refusal.code, refusal.enhanced, f"{refusal.text} (id {id})")
+            reply = Reply(refusal.code, refusal.enhanced, refusal.text)
+            verdict = Verdict(Outcome.REFUSED, reply, upstream=False, key="relay-refused")
+            self._report(id, datetime.now(UTC), envelope, len(content), "", verdict, 0.0)
+            return replace(reply, text=f"{refusal.text} (id {id})")
         try:
             return await asyncio.shield(self._host.finish(self._deliver(submission, repairs)))
         except asyncio.CancelledError:
@@ -562,6 +587,7 @@ class Session(SMTP):
             body=prepared.body,
             client=self.address,
             received_at=now,
+            message_id=prepared.message_id,
         )
         return submission, prepared.repairs
 
@@ -577,6 +603,7 @@ class Session(SMTP):
                 f"Internal error in the relay; the message may or may not have gone out (id {submission.id})"
             )
             return Reply(451, "4.3.0", text)
+        seconds = self.loop.time() - started
         reply = answer(verdict, submission.id)
         _log.log(
             _SEVERITY[verdict.outcome],
@@ -586,10 +613,35 @@ class Session(SMTP):
             cause=verdict.key,
             reply=str(verdict.reply),
             repairs=repairs,
-            seconds=self.loop.time() - started,
+            seconds=seconds,
             **{f"{name}_seconds": getattr(verdict.timings, name) for name in _TIMINGS},
         )
+        self._report(
+            submission.id,
+            submission.received_at,
+            submission.envelope,
+            submission.size,
+            submission.message_id,
+            verdict,
+            seconds,
+        )
         return reply
+
+    def _report(
+        self,
+        id: str,
+        received: datetime,
+        envelope: Envelope,
+        size: int,
+        message_id: str,
+        verdict: Verdict,
+        seconds: float,
+    ) -> None:
+        assert self._device is not None
+        device, mailbox = self._device.name, self._device.mailbox
+        self._host.observe(
+            Report(id, received, device, mailbox, self.address, envelope, size, message_id, verdict, seconds)
+        )
 
     def _facts(self, id: str, envelope: Envelope, size: int) -> dict[str, Any]:
         """What the log says of every message. Never its content."""

@@ -31,6 +31,10 @@ class Certificate:
         self._cert = cert
         self._key = key
         self._seen = self._stamp()
+        self.expires: datetime.datetime | None = None
+        """When the certificate in use ends; None if that cannot be read."""
+        self.problem = ""
+        """Why the files as they are now cannot be used; "" if they can."""
         self.context = self._load()
 
     def refresh(self, *, force: bool = False) -> None:
@@ -42,8 +46,10 @@ class Certificate:
         try:
             self.context = self._load()
         except CertificateError as error:
+            self.problem = str(error)
             _log.error("certificate_rejected", reason=str(error), consequence="the previous one stays in use")
         else:
+            self.problem = ""
             _log.info("certificate_loaded", file=str(self._cert))
 
     def _stamp(self) -> tuple[object, ...]:
@@ -68,7 +74,7 @@ class Certificate:
             raise CertificateError(_explain(error, self._cert, self._key)) from error
         except OSError as error:  # one of them is being replaced at this moment
             raise CertificateError(f"{self._cert} and {self._key} have just changed: {error}") from error
-        _warn_about_dates(self._cert, pem)
+        self.expires = _check_dates(self._cert, pem)
         return context
 
 
@@ -164,14 +170,15 @@ def _explain(error: ssl.SSLError, cert: Path, key: Path) -> str:
     )
 
 
-def _warn_about_dates(path: Path, pem: bytes) -> None:
+def _check_dates(path: Path, pem: bytes) -> datetime.datetime | None:
+    """Log what is wrong with a certificate's dates, and return when it ends."""
     from cryptography import x509
 
     try:
         cert = x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         _log.warning("certificate_unparsed", file=str(path), reason=str(error))
-        return
+        return None
     now = datetime.datetime.now(datetime.UTC)
     ends = cert.not_valid_after_utc
     if ends < now:
@@ -190,3 +197,4 @@ def _warn_about_dates(path: Path, pem: bytes) -> None:
             starts=cert.not_valid_before_utc.isoformat(),
             consequence="clients will refuse to connect. Check this machine's clock",
         )
+    return ends

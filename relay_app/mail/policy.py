@@ -44,6 +44,8 @@ class Prepared:
     body: memoryview | bytes
     repairs: tuple[str, ...]
     """What was mended, for the log: bcc, from, sender, display-name, date, message-id."""
+    message_id: str
+    """With its brackets, the message's own or the one it was given."""
 
 
 def judge_sender(address: str, rules: SenderRules) -> None:
@@ -118,7 +120,13 @@ def prepare(
     if b"message-id" not in names:
         repairs.append("message-id")
         header.append(f"Message-ID: {message_id}\r\n".encode())
-    return Prepared(b"".join(header), body, tuple(dict.fromkeys(repairs)))
+    own = next((field.value for field in fields if field.name == b"message-id"), b"")
+    return Prepared(
+        b"".join(header),
+        body,
+        tuple(dict.fromkeys(repairs)),
+        own.decode("ascii", "replace").strip() or message_id,
+    )
 
 
 def _settle_authors(

@@ -36,6 +36,8 @@ class Submission:
     client: str
     """The client's real address, for the log."""
     received_at: datetime
+    message_id: str = ""
+    """The `Message-ID:`, with its brackets."""
 
     @property
     def size(self) -> int:

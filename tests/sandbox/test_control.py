@@ -26,12 +26,19 @@ def test_mistakes_are_explained(control, world):
         control.add_app(audience="Everybody")
     with pytest.raises(SandboxError, match="is a personal account"):
         control.add_account(world.personal)
+    with pytest.raises(SandboxError, match=r"There is no account nobody@example\.org"):
+        control.delete_account("nobody@example.org")
+    with pytest.raises(SandboxError, match="Unable to load PEM"):
+        control.add_certificate(world.client_id, "no certificate")
     with pytest.raises(SandboxError, match="No device waits"):
         control.decline_device("ABC")
 
 
 def test_authorization_urls_that_are_refused(sandbox, control, world):
-    url = f"{sandbox.authority}/common/oauth2/v2.0/authorize?client_id={world.client_id}&scope=openid"
+    url = (
+        f"{sandbox.authority}/common/oauth2/v2.0/authorize?client_id={world.client_id}"
+        "&scope=openid&response_type=code"
+    )
     with pytest.raises(SandboxError, match="AADSTS50011"):
         control.authorize(world.personal, f"{url}&redirect_uri=http://evil.example.org/")
     with pytest.raises(SandboxError, match="Only S256"):
@@ -39,8 +46,8 @@ def test_authorization_urls_that_are_refused(sandbox, control, world):
             world.personal,
             f"{url}&redirect_uri=http://localhost:8400/callback&code_challenge=x&code_challenge_method=plain",
         )
-    with pytest.raises(SandboxError, match="Missing or unknown: redirect_uri"):
-        control.authorize(world.personal, url)
+    with pytest.raises(SandboxError, match="AADSTS50034"):
+        control.authorize("me.alias@outlook.com", url)
 
 
 def test_waiting_in_vain(control):

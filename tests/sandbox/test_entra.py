@@ -308,7 +308,7 @@ def code(sandbox, control, world):
     return control.authorize(
         world.personal,
         f"{sandbox.authority}/common/oauth2/v2.0/authorize?client_id={world.client_id}&scope={OUTLOOK}"
-        f"&redirect_uri={REDIRECT}&code_challenge={challenge}&code_challenge_method=S256",
+        f"&response_type=code&redirect_uri={REDIRECT}&code_challenge={challenge}&code_challenge_method=S256",
     )["code"]
 
 
@@ -320,6 +320,46 @@ def redeem(post, world):
         return post("common", grant_type="authorization_code", code=code, client_secret=secret, **form)
 
     return send
+
+
+def test_refresh_tokens_that_are_good_once(refresh, control, world):
+    control.limits(refresh_tokens_once=True)
+    old = control.refresh_token(world.personal, world.client_id)
+    status, body = refresh(old)
+    assert status == 200
+    assert refusal(refresh(old)) == (400, "invalid_grant", 70000)
+    assert refresh(body["refresh_token"])[0] == 200
+
+
+def test_a_refresh_token_in_use_lives_on(refresh, control, world):
+    token = control.refresh_token(world.personal, world.client_id)
+    for _ in range(2):
+        control.advance_clock(89 * 86_400)
+        assert refresh(token)[0] == 200
+    control.advance_clock(90 * 86_400)
+    assert refusal(refresh(token)) == (400, "invalid_grant", 700082)
+
+
+def test_deleted_account(refresh, control, world):
+    control.add_account("gone@outlook.com", personal=True)
+    token = control.refresh_token("gone@outlook.com", world.client_id)
+    control.delete_account("gone@outlook.com")
+    assert refusal(refresh(token)) == (400, "invalid_grant", 50034)
+    control.add_account("gone@outlook.com", personal=True)  # the name again, but somebody else
+    assert refusal(refresh(token)) == (400, "invalid_grant", 50034)
+    assert refresh(control.refresh_token("gone@outlook.com", world.client_id))[0] == 200
+
+
+@pytest.mark.parametrize(("account", "survives"), [("personal", False), ("work", True)])
+def test_changed_password(refresh, control, world, account, survives):
+    address = getattr(world, account)
+    confidential = control.refresh_token(address, world.client_id)
+    public = control.refresh_token(address, world.public_client_id)
+    control.change_password(address)
+    dead = (400, "invalid_grant", 50173)
+    assert refusal(refresh(public, client_id=world.public_client_id, client_secret="")) == dead
+    answer = refresh(confidential)
+    assert answer[0] == 200 if survives else refusal(answer) == dead
 
 
 def test_code_is_good_once(redeem, code):

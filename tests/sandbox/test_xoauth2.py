@@ -46,6 +46,15 @@ def test_expired_token(connect, authenticate, control, world, token):
         authenticate(connect(), world.personal, token)
 
 
+def test_account_that_was_deleted(connect, authenticate, control, world):
+    control.add_account("brief@outlook.com", personal=True)
+    token = control.access_token("brief@outlook.com", world.client_id)
+    assert authenticate(connect(), "brief@outlook.com", token)[0] == 235
+    control.delete_account("brief@outlook.com")
+    with pytest.raises(smtplib.SMTPAuthenticationError, match=r"5\.7\.3"):
+        authenticate(connect(), "brief@outlook.com", token)
+
+
 def test_token_for_graph(connect, authenticate, control, world):
     token = control.access_token(
         world.personal, world.client_id, scopes="https://graph.microsoft.com/SMTP.Send"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import http.client
 import json
 import os
 import secrets
@@ -14,6 +15,8 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,23 @@ from cryptography.fernet import Fernet
 from structlog.testing import capture_logs
 
 from relay_app import app as app_module
-from relay_app.app import App, redeem
+from relay_app.app import App
+from relay_app.backend import Parts, RelayBackend
+from relay_app.console.backend import NewDevice, SignInKind, SignInState, SignInView
 from relay_app.delivery.outlook import Connection
-from relay_app.errors import ListenError, RelayError, SettingsError, TokenError
+from relay_app.errors import ListenError, SettingsError, StoreError
+from relay_app.identity import keeper
 from relay_app.identity.vault import Vault
-from relay_app.settings import load
+from relay_app.settings import HASHER, DeviceSettings, load
+from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.devices import StoredDevice, StoredDevices
+from relay_app.storage.journal import KEEP, Attempt, Entry, Journal
+from relay_app.storage.store import Store
 from sandbox import journal
 from sandbox.client import AppCredentials, Control, SandboxProcess
 
 SECOND = "second@example.org"
+REDIRECT = "http://localhost:8025/sign-in/callback"
 _PATIENCE = 30  # seconds
 Event = dict[str, Any]
 
@@ -68,9 +79,10 @@ class Config:
     environ: dict[str, str]
     mailboxes: list[dict[str, Any]] = field(default_factory=list)
     limits: dict[str, float] = field(default_factory=dict)
+    relay: dict[str, str] = field(default_factory=dict)
 
     def write(self) -> None:
-        lines = ["[limits]", *_pairs(self.limits)]
+        lines = ["[relay]", *_pairs(self.relay), "[limits]", *_pairs(self.limits)]
         for mailbox in self.mailboxes:
             lines += ["[[mailbox]]", *_pairs({k: v for k, v in mailbox.items() if k != "device"})]
             for device in mailbox["device"]:
@@ -83,6 +95,21 @@ class Config:
     def app(self) -> App:
         self.write()
         return App(self.load(), self.load)
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """The relay's database, for a test to look into."""
+        data = Path(self.environ["RELAY_DATA_DIR"])
+        data.mkdir(exist_ok=True)
+        store = Store.open("", data)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def stored_devices(self) -> list[StoredDevice]:
+        with self.store() as store:
+            return StoredDevices(store).list()
 
 
 def _pairs(table: dict[str, Any]) -> list[str]:
@@ -100,6 +127,7 @@ def config(sandbox: SandboxProcess, control: Control, tmp_path: Path) -> Config:
     environ = {
         "RELAY_CONFIG": str(tmp_path / "relay.toml"),
         "RELAY_LISTEN": "127.0.0.1:0",
+        "RELAY_WEB_LISTEN": "127.0.0.1:0",
         "RELAY_HOSTNAME": "relay.test",
         "RELAY_DATA_DIR": str(tmp_path / "data"),
         "RELAY_UPSTREAM": sandbox.smtp,
@@ -189,8 +217,9 @@ class Running:
         return client
 
     async def submit(self, device: dict[str, str]) -> bytes:
-        """Send one message as the device's mailbox; the reply, with its code."""
-        mailbox = next(each for each in self.config.mailboxes if device in each["device"])
+        """Send one message as the device's mailbox, or else as the first; the reply, with its code."""
+        mailboxes = self.config.mailboxes
+        mailbox = next((each for each in mailboxes if device in each["device"]), mailboxes[0])
         client = await self.connect(device)
         try:
             return await asyncio.to_thread(transaction, client, mailbox["address"])
@@ -227,7 +256,8 @@ def begin(client: smtplib.SMTP, sender: str) -> None:
 
 def finish(client: smtplib.SMTP, sender: str) -> bytes:
     """Send a message after the 354 and return the reply, with its code."""
-    client.send(f"From: {sender}\r\nSubject: a test\r\n\r\nhello\r\n.\r\n".encode())
+    header = f"From: {sender}\r\nMessage-ID: <test@client.test>\r\nSubject: a test\r\n"
+    client.send(f"{header}\r\nhello\r\n.\r\n".encode())
     code, text = client.getreply()
     return b"%d %b" % (code, text)
 
@@ -393,6 +423,308 @@ async def test_microsoft_cannot_be_reached(config: Config) -> None:
         await relay.logged("tokens_failing")
 
 
+# --- the journal ----------------------------------------------------------------------------------------
+
+
+async def test_each_message_is_in_the_journal(config: Config, control: Control) -> None:
+    """Also one that waits to be written when the relay stops, and one that the relay itself refuses."""
+    me = config.mailboxes[0]["address"]
+    async with running(config) as relay:
+        client = await relay.connect(config.mailboxes[0]["device"][0])
+        assert (await asyncio.to_thread(transaction, client, me)).startswith(b"250 ")
+        await asyncio.to_thread(begin, client, me)
+        refusal = await asyncio.to_thread(finish, client, "stranger@example.net")
+        assert refusal.startswith(b"550 ")
+        client.close()
+    with config.store() as store:
+        refused, accepted = Journal(store).recent(10)
+    assert (accepted.device, accepted.mailbox, accepted.sender) == ("scanner", me, me)
+    assert accepted.recipients == ("someone@example.net",)
+    assert accepted.client == "127.0.0.1"
+    assert accepted.message_id == "<test@client.test>"
+    [attempt] = accepted.attempts
+    assert (attempt.outcome, attempt.cause) == ("accepted", "")
+    assert attempt.reply.startswith("250 ")
+    assert accepted.received <= attempt.at <= datetime.now(UTC)
+    assert attempt.seconds > 0
+
+    [attempt] = refused.attempts
+    assert (attempt.outcome, attempt.cause) == ("refused", "relay-refused")
+    assert attempt.reply in refusal.decode()
+
+
+def _old_entry() -> Entry:
+    at = datetime.now(UTC) - KEEP
+    attempt = Attempt(at, 0.1, "accepted", "250 OK")
+    return Entry(
+        "old", at, "scanner", "me@example.org", "192.0.2.1", "me@example.org", (), 1, "<a@b>", (attempt,)
+    )
+
+
+async def test_the_journal_forgets(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and again and again; a database that cannot be used is no reason to stop."""
+    monkeypatch.setattr(app_module, "_PURGE", 0.001)
+    purge = Journal.purge
+    failures = iter([StoreError("the disk is full")])
+
+    def fail_once(self: Journal, before: datetime) -> int:
+        for failure in failures:
+            raise failure
+        return purge(self, before)
+
+    monkeypatch.setattr(Journal, "purge", fail_once)
+    with config.store() as store:
+        journal = Journal(store)
+        journal.record(_old_entry())
+        async with running(config) as relay:
+            await until(lambda: journal.message("old") is None)
+            journal.record(_old_entry())
+            await until(lambda: journal.message("old") is None)
+    assert [event["reason"] for event in relay.events("journal_not_purged")] == ["the disk is full"]
+
+
+# --- the console ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> list[RelayBackend]:
+    """What the consoles of this test's relays were given, in their order."""
+    made: list[RelayBackend] = []
+
+    def make(parts: Parts) -> RelayBackend:
+        made.append(RelayBackend(parts))
+        return made[-1]
+
+    monkeypatch.setattr(app_module, "RelayBackend", make)
+    return made
+
+
+async def _create(backend: RelayBackend, config: Config, name: str) -> NewDevice:
+    """Make a device as the console does: in another thread."""
+    create = partial(
+        backend.create_device,
+        name=name,
+        mailbox=config.mailboxes[0]["address"],
+        senders=(),
+        foreign_from="refuse",
+        hourly_messages=0,
+    )
+    return await asyncio.to_thread(create)
+
+
+def _credentials(made: NewDevice) -> dict[str, str]:
+    return {"name": made.device.name, "password": made.password}
+
+
+def _fetch(address: str, path: str) -> bytes:
+    connection = http.client.HTTPConnection(address, timeout=_PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().read()
+
+
+async def test_the_console_answers_until_the_relay_stops(config: Config) -> None:
+    async with running(config) as relay:
+        [listening] = relay.events("console_listening")
+        address = listening["address"]
+        assert await asyncio.to_thread(_fetch, address, "/healthz") == b"ok\n"
+        await relay.logged("tokens_ok")
+        assert await asyncio.to_thread(_fetch, address, "/readyz") == b"ok\n"
+        assert b"# HELP " in await asyncio.to_thread(_fetch, address, "/metrics")
+        await relay.stop()
+        with pytest.raises(ConnectionRefusedError):
+            _fetch(address, "/healthz")
+
+
+def _open_files() -> list[str]:
+    files = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            files.append(os.readlink(entry))
+    return files
+
+
+async def test_nothing_stays_behind(config: Config) -> None:
+    database = str(Path(config.environ["RELAY_DATA_DIR"]) / "relay.db")
+    async with running(config) as relay:
+        assert (await relay.submit(config.mailboxes[0]["device"][0])).startswith(b"250 ")
+        assert {"console", "journal"} <= {thread.name for thread in threading.enumerate()}
+        assert database in _open_files()
+    assert {"console", "journal"}.isdisjoint(thread.name for thread in threading.enumerate())
+    assert [file for file in _open_files() if file.startswith(database)] == []
+
+
+async def test_no_console(config: Config) -> None:
+    config.environ["RELAY_WEB_LISTEN"] = ""
+    async with running(config) as relay:
+        assert relay.events("console_listening") == []
+        assert (await relay.submit(config.mailboxes[0]["device"][0])).startswith(b"250 ")
+
+
+@pytest.mark.parametrize(
+    ("listeners", "ports"),
+    [
+        ({"listen": "127.0.0.1:0"}, (0, 0)),
+        ({"listen": "", "listen_proxy": "127.0.0.1:0"}, (0, 0)),
+        ({"listen": "127.0.0.1:{0}", "listen_tls": "127.0.0.1:{1}"}, (0, 1)),
+    ],
+)
+async def test_the_console_knows_the_ports(
+    config: Config, backends: list[RelayBackend], listeners: dict[str, str], ports: tuple[int, int]
+) -> None:
+    del config.environ["RELAY_LISTEN"]
+    free = _free_ports() if "{0}" in listeners["listen"] else (0, 0)
+    config.relay |= {name: text.format(*free) for name, text in listeners.items()}
+    async with running(config):
+        view = backends[0].relay()
+    assert (view.submission_port, view.tls_port) == tuple(free[number] for number in ports)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+async def test_a_device_of_the_console(config: Config, backends: list[RelayBackend]) -> None:
+    """It can log in as soon as it is made, and no longer as soon as it is revoked."""
+    me = config.mailboxes[0]["address"]
+    async with running(config) as relay:
+        nas = _credentials(await _create(backends[0], config, "NAS"))
+        client = await relay.connect(nas)
+        assert (await asyncio.to_thread(transaction, client, me)).startswith(b"250 ")
+
+        await asyncio.to_thread(backends[0].revoke_device, "nas")
+        code, _ = await asyncio.to_thread(client.mail, me)
+        assert code == 421
+        client.close()
+        assert not await relay.accepts(nas)
+        assert await relay.accepts(config.mailboxes[0]["device"][0])
+
+
+async def test_a_device_of_the_console_outlives_a_restart_and_a_reload(
+    config: Config, backends: list[RelayBackend]
+) -> None:
+    async with running(config):
+        nas = _credentials(await _create(backends[0], config, "nas"))
+    async with running(config) as relay:
+        assert (await relay.submit(nas)).startswith(b"250 ")
+        await relay.reload()
+        assert await relay.accepts(nas)
+
+
+async def test_when_a_device_was_last_seen(config: Config, backends: list[RelayBackend]) -> None:
+    async with running(config) as relay:
+        nas = _credentials(await _create(backends[0], config, "nas"))
+        assert not await relay.accepts(nas | {"password": "wrong"})
+        assert [each.last_seen for each in await asyncio.to_thread(config.stored_devices)] == [None]
+        before = datetime.now(UTC)
+        assert await relay.accepts(nas)
+    [device] = config.stored_devices()
+    assert device.last_seen is not None
+    assert before <= device.last_seen <= datetime.now(UTC)
+
+
+async def test_a_configured_device_wins_over_one_of_the_console(config: Config) -> None:
+    [scanner] = config.mailboxes[0]["device"]
+    other = {"name": "SCANNER", "password": secrets.token_urlsafe(12)}
+    settings = DeviceSettings("SCANNER", HASHER.hash(other["password"]), config.mailboxes[0]["address"])
+    with config.store() as store:
+        StoredDevices(store).add(settings, datetime.now(UTC))
+    async with running(config) as relay:
+        assert await relay.accepts(scanner)
+        assert not await relay.accepts(other)
+
+
+async def test_a_database_that_cannot_be_read_at_a_reload(
+    config: Config, backends: list[RelayBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [scanner] = config.mailboxes[0]["device"]
+
+    def broken(_: StoredDevices) -> list[StoredDevice]:
+        raise StoreError("the disk is gone")
+
+    async with running(config) as relay:
+        nas = _credentials(await _create(backends[0], config, "nas"))
+        with monkeypatch.context() as context:
+            context.setattr(StoredDevices, "list", broken)
+            await relay.reload()
+        [event] = relay.events("devices_not_read")
+        assert event["reason"] == "the disk is gone"
+        assert await relay.accepts(scanner)
+        assert await relay.accepts(nas)  # as it was read last
+
+
+async def test_a_device_is_revoked_though_the_database_is_lost_in_that_moment(
+    config: Config, backends: list[RelayBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: StoredDevices) -> list[StoredDevice]:
+        raise StoreError("the disk is gone")
+
+    async with running(config) as relay:
+        nas = _credentials(await _create(backends[0], config, "nas"))
+        other = _credentials(await _create(backends[0], config, "other"))
+        with monkeypatch.context() as context:
+            context.setattr(StoredDevices, "list", broken)
+            await asyncio.to_thread(backends[0].revoke_device, "NAS")
+            assert not await relay.accepts(nas)
+            assert await relay.accepts(other)
+
+
+@pytest.fixture
+def personal(config: Config, control: Control) -> dict[str, Any]:
+    """A mailbox that needs a sign-in, with the device `phone`, for a test to add."""
+    app = control.add_app(redirect_uris=(REDIRECT,))
+    return {
+        "address": control.world().personal,
+        "tenant": "consumers",
+        "client_id": app.client_id,
+        "client_secret": app.client_secret,
+        "device": [_device("phone")],
+    }
+
+
+async def _sign_in(backend: RelayBackend, control: Control, begun: SignInView) -> SignInView:
+    """What the browser brings back from Microsoft's page, given to the console."""
+    return await asyncio.to_thread(backend.redirected, control.authorize(begun.mailbox, begun.url))
+
+
+async def test_mail_flows_at_once_after_a_sign_in_on_the_console(
+    config: Config,
+    control: Control,
+    backends: list[RelayBackend],
+    personal: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "_LOOK", 3600.0)  # which would find the sign-in, too
+    config.mailboxes[:] = [personal]
+    [phone] = personal["device"]
+    async with running(config) as relay:
+        assert (await relay.submit(phone)).startswith(b"451 4.7.0 ")
+        begun = await asyncio.to_thread(
+            backends[0].begin_sign_in, personal["address"], SignInKind.AUTHORIZATION_CODE, REDIRECT
+        )
+        done = await _sign_in(backends[0], control, begun)
+        assert (done.state, done.user) == (SignInState.DONE, personal["address"])
+        await relay.logged("tokens_ok")
+        assert (await relay.submit(phone)).startswith(b"250 ")
+    assert control.messages()[0].user == personal["address"]
+
+
+async def test_a_sign_in_of_a_mailbox_that_has_gone_meanwhile(
+    config: Config, control: Control, backends: list[RelayBackend], personal: dict[str, Any]
+) -> None:
+    config.mailboxes.append(personal)
+    async with running(config) as relay:
+        begun = await asyncio.to_thread(
+            backends[0].begin_sign_in, personal["address"], SignInKind.AUTHORIZATION_CODE, REDIRECT
+        )
+        config.mailboxes.remove(personal)
+        await relay.reload()
+        assert (await _sign_in(backends[0], control, begun)).state is SignInState.DONE
+        assert (await relay.submit(config.mailboxes[0]["device"][0])).startswith(b"250 ")
+    assert personal["address"] not in [event["mailbox"] for event in relay.events("tokens_ok")]
+
+
 # --- files and addresses that cannot be used ------------------------------------------------------------
 
 
@@ -403,9 +735,9 @@ def problems_of(config: Config) -> tuple[str, ...]:
 
 
 def test_all_unusable_files_are_named_at_once(config: Config, tmp_path: Path) -> None:
-    data = Path(config.environ["RELAY_DATA_DIR"])
-    Vault(data / "vault", Fernet.generate_key()).store("a@example.org", b"{}")
-    (data / "vault" / "b@example.org.vault").write_bytes(b"damaged")
+    with config.store() as store:
+        Vault(StoredBlobs(store), Fernet.generate_key()).store("a@example.org", b"{}")
+        StoredBlobs(store).store("b@example.org", b"damaged")
     junk = tmp_path / "junk.pem"
     junk.write_text("not PEM")
     config.environ |= {
@@ -417,9 +749,10 @@ def test_all_unusable_files_are_named_at_once(config: Config, tmp_path: Path) ->
     ca, certificate, wrong_key, damaged = problems_of(config)
     assert ca.startswith(f"RELAY_UPSTREAM_CA: {junk} has no PEM certificates")
     assert certificate.startswith("RELAY_TLS_CERT, RELAY_TLS_KEY: ")
-    assert "a@example.org.vault: it was written with another key" in wrong_key
-    assert "b@example.org.vault: it is damaged" in damaged
-    assert (data / "vault" / "b@example.org.vault").read_bytes() == b"damaged"
+    assert "entry a@example.org: it was written with another key" in wrong_key
+    assert "entry b@example.org: it is damaged" in damaged
+    with config.store() as store:
+        assert StoredBlobs(store).load("b@example.org") == b"damaged"
 
 
 def test_a_data_directory_that_cannot_be_made(config: Config, tmp_path: Path) -> None:
@@ -466,6 +799,20 @@ async def test_a_port_in_use(config: Config) -> None:
     [free] = [event["address"] for event in log if event["event"] == "listening"]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(free.rpartition(":")[2])))
+
+
+async def test_the_consoles_port_in_use(config: Config) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, capture_logs() as log:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config.environ["RELAY_WEB_LISTEN"] = taken
+        with pytest.raises(ListenError, match=f"cannot listen on {taken} for the console"):
+            await config.app().run()
+    names = [event["event"] for event in log]
+    assert "started" not in names
+    [listening] = [event["address"] for event in log if event["event"] == "listening"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(listening.rpartition(":")[2])))
+    assert {"console", "journal"}.isdisjoint(thread.name for thread in threading.enumerate())
 
 
 # --- reload ---------------------------------------------------------------------------------------------
@@ -771,66 +1118,3 @@ async def test_stopping_while_a_mailbox_is_being_closed(
         await relay.stop()
         assert relay.log[-1]["event"] == "stopped"
         assert relay.events("reloaded") == relay.events("reload_failed") == []
-
-
-# --- redeem ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def personal(config: Config, control: Control) -> str:
-    """Turn the one mailbox into a personal account, which needs a sign-in; its address."""
-    world = control.world()
-    config.mailboxes[0] |= {"address": world.personal, "flow": "authorization_code", "tenant": "common"}
-    config.write()
-    return world.personal
-
-
-@pytest.mark.parametrize("named", [True, False])
-async def test_a_refresh_token_is_redeemed(
-    config: Config, control: Control, personal: str, named: bool
-) -> None:
-    refresh_token = control.refresh_token(personal, config.mailboxes[0]["client_id"])
-    with capture_logs():
-        token = redeem(config.load(), personal.upper() if named else None, refresh_token)
-    assert token.user == personal
-
-    async with running(config) as relay:
-        assert (await relay.submit(config.mailboxes[0]["device"][0])).startswith(b"250 ")
-    assert control.messages()[0].user == personal
-
-
-def _redeem_fails(config: Config, address: str | None, error: type[RelayError]) -> str:
-    with capture_logs(), pytest.raises(error) as caught:
-        redeem(config.load(), address, "a refresh token")
-    return str(caught.value)
-
-
-def test_redeeming_for_an_unknown_mailbox(config: Config, personal: str) -> None:
-    said = _redeem_fails(config, "nobody@example.org", SettingsError)
-    assert said == f"nobody@example.org is not one of them. Name one of {personal}"
-
-
-def test_redeeming_without_saying_for_whom(config: Config, personal: str) -> None:
-    other = {**config.mailboxes[0], "address": "other@outlook.com", "device": [_device("other")]}
-    config.mailboxes.append(other)
-    config.write()
-    said = _redeem_fails(config, None, SettingsError)
-    assert said == f"It is not said which mailbox signs in. Name one of {personal}, other@outlook.com"
-
-
-def test_redeeming_when_no_mailbox_signs_in(config: Config) -> None:
-    config.write()
-    said = _redeem_fails(config, config.mailboxes[0]["address"], SettingsError)
-    assert said == "No mailbox needs a sign-in: all of them use client_credentials"
-
-
-def test_a_refresh_token_that_microsoft_refuses(config: Config, personal: str) -> None:
-    said = _redeem_fails(config, None, TokenError)
-    assert "AADSTS" in said
-    assert "a refresh token" not in said
-    assert list((Path(config.environ["RELAY_DATA_DIR"]) / "vault").glob("*.vault")) == []
-
-
-def test_redeeming_without_a_data_directory(config: Config, personal: str, tmp_path: Path) -> None:
-    config.environ["RELAY_DATA_DIR"] = str(config.file / "data")
-    assert _redeem_fails(config, None, SettingsError).startswith("RELAY_DATA_DIR: cannot write in ")

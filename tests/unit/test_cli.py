@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,15 @@ import structlog
 from click.testing import CliRunner, Result
 
 from relay_app import app as app_module
+from relay_app import login as login_module
 from relay_app import memory
 from relay_app.cli import main
-from relay_app.errors import VaultError
+from relay_app.errors import SignInError, VaultError
 from relay_app.identity.vault import Vault, create_key_file
 from relay_app.settings import HASHER, Settings
+from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.journal import Attempt, Entry, Journal
+from relay_app.storage.store import Store
 from sandbox.client import SandboxProcess
 
 SECONDS = 60
@@ -41,6 +47,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "RELAY_PASSWORD": secrets.token_urlsafe(15),
         "RELAY_VAULT_KEY": "",
         "RELAY_LISTEN": f"127.0.0.1:{port}",
+        "RELAY_WEB_LISTEN": "127.0.0.1:0",
         "RELAY_HOSTNAME": "relay.test",
         "RELAY_DATA_DIR": str(tmp_path / "data"),
         "RELAY_UPSTREAM": f"localhost:{nobody}",
@@ -129,13 +136,13 @@ def test_serve_and_health(
 
 
 def test_serve_with_bad_settings(environ: dict[str, str]) -> None:
-    done = program(environ | {"TENANT_ID": "not one", "RELAY_COLOUR": "green"}, "serve")
+    done = program(environ | {"CLIENT_ID": "not one", "RELAY_COLOUR": "green"}, "serve")
     assert (done.returncode, done.stdout) == (2, "")
     first, *problems = done.stderr.splitlines()
     assert first == "smtp-relay cannot start:"
     assert [problem[:4] for problem in problems] == ["  - ", "  - "]
     assert "RELAY_COLOUR" in done.stderr
-    assert "TENANT_ID" in done.stderr
+    assert "CLIENT_ID" in done.stderr
     assert environ["RELAY_PASSWORD"] not in done.stderr
     assert environ["CLIENT_SECRET"] not in done.stderr
 
@@ -222,7 +229,7 @@ def test_the_program(command: list[str]) -> None:
         [*command, "-h"], capture_output=True, text=True, timeout=SECONDS, check=True
     ).stdout
     assert usage.startswith("Usage: ")
-    for name in ("serve", "health", "device", "login"):
+    for name in ("serve", "health", "device", "login", "alert", "trace"):
         assert f"\n  {name} " in usage
 
 
@@ -302,9 +309,11 @@ def test_login(
     assert refresh_token not in result.stderr
 
     data = Path(microsoft["RELAY_DATA_DIR"])
-    stored = Vault(data / "vault", create_key_file(data / "vault.key")).load(account)
-    assert stored is not None
-    assert refresh_token.encode() not in (data / "vault" / f"{account}.vault").read_bytes()
+    store = Store.open("", data)
+    blobs = StoredBlobs(store)
+    assert Vault(blobs, create_key_file(data / "vault.key")).load(account) is not None
+    assert refresh_token.encode() not in (blobs.load(account) or b"")
+    store.close()
 
 
 @pytest.mark.parametrize("token", [b"0.no-such-token", bytes(range(128, 256))], ids=["unknown", "not text"])
@@ -333,3 +342,163 @@ def test_a_login_of_an_unknown_mailbox(environ: dict[str, str], run: Callable[..
     result = run(environ, "login", "you@outlook.com", "--refresh-token", "-", input=b"0.token")
     assert result.exit_code == 2
     assert "  - you@outlook.com is not one of them. Name one of me@outlook.com\n" in result.stderr
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_login_at_the_terminal(
+    environ: dict[str, str], run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def sign_in(settings: Settings, mailbox: str | None) -> str:
+        assert settings.mailboxes[0].address == "me@outlook.com"
+        assert mailbox == ("me@outlook.com" if named else None)
+        return "me@outlook.com"
+
+    monkeypatch.setattr(login_module, "sign_in", sign_in)
+    result = run(environ, "login", *(["me@outlook.com"] if named else []))
+    assert (result.exit_code, result.stdout) == (0, "Signed in as me@outlook.com. The relay can send.\n")
+
+
+def test_a_login_at_the_terminal_that_fails(
+    environ: dict[str, str], run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign_in(*_: object) -> str:
+        raise SignInError("The sign-in was declined. Sign in again.")
+
+    monkeypatch.setattr(login_module, "sign_in", sign_in)
+    result = run(environ, "login")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "smtp-relay cannot sign in:\n  - The sign-in was declined. Sign in again.\n"
+
+
+def test_a_login_that_is_given_up(microsoft: dict[str, str], sandbox: SandboxProcess) -> None:
+    """As a program, with nothing to paste: what a person reads, and the exit status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "relay_app", "login"],
+        env={"PATH": os.environ["PATH"], **microsoft},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 1
+    first, _, url, *_ = done.stdout.splitlines()
+    assert first == "To sign in me@outlook.com, open this address in a browser, on any device:"
+    assert url.startswith(f"{sandbox.authority}/consumers/oauth2/v2.0/authorize?")
+    assert "Paste it here" in done.stdout
+    assert "Aborted!" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert microsoft["CLIENT_SECRET"] not in done.stdout + done.stderr
+
+
+# --- alert test -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[bytes]]]:
+    """A service that takes alerts: its Apprise URL, and what it was sent."""
+    taken: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing to standard error."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"json://127.0.0.1:{server.server_port}/topic", taken
+        server.shutdown()
+        thread.join()
+
+
+def test_an_alert(
+    environ: dict[str, str], run: Callable[..., Result], webhook: tuple[str, list[bytes]]
+) -> None:
+    url, taken = webhook
+    result = run(environ | {"RELAY_ALERT_URLS": url}, "alert", "test")
+    assert (result.exit_code, result.stdout) == (0, "1 (json): sent\n")
+    assert len(taken) == 1
+    assert b"relay.test" in taken[0]
+
+
+def test_an_alert_that_nobody_takes(
+    environ: dict[str, str], run: Callable[..., Result], webhook: tuple[str, list[bytes]]
+) -> None:
+    """One is taken, the other is not; no URL is shown, as it may hold a password."""
+    url, taken = webhook
+    password = secrets.token_urlsafe(12)
+    nobody = environ["RELAY_UPSTREAM"].removeprefix("localhost")
+    broken = f"json://user:{password}@127.0.0.1{nobody}/"
+    result = run(environ | {"RELAY_ALERT_URLS": f"{broken} {url}"}, "alert", "test")
+    assert result.exit_code == 1
+    first, second = result.stdout.splitlines()
+    assert first.startswith("1 (json): the service could not be reached")
+    assert second == "2 (json): sent"
+    assert password not in result.output
+    assert len(taken) == 1
+
+
+def test_nowhere_to_send_an_alert(environ: dict[str, str], run: Callable[..., Result]) -> None:
+    result = run(environ, "alert", "test")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "smtp-relay cannot send a test message:\n  - RELAY_ALERT_URLS is not set: nobody is told anything\n"
+    )
+
+
+# --- trace ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal(environ: dict[str, str]) -> Iterator[Journal]:
+    data = Path(environ["RELAY_DATA_DIR"])
+    data.mkdir()
+    store = Store.open("", data)
+    yield Journal(store)
+    store.close()
+
+
+def _entry(id: str, received: datetime) -> Entry:
+    attempt = Attempt(received, 0.5, "refused", "550 5.7.60 no", "Why.", "What to do.", "send-as-denied")
+    return Entry(
+        id,
+        received,
+        "scanner",
+        "me@outlook.com",
+        "192.0.2.1",
+        "me@outlook.com",
+        ("you@example.net",),
+        1234,
+        f"<{id}@mail.example>",
+        (attempt,),
+    )
+
+
+@pytest.mark.parametrize("text", ["two", "<two@mail.example>", "you@example.net"])
+def test_the_story_of_a_message(
+    environ: dict[str, str], run: Callable[..., Result], journal: Journal, text: str
+) -> None:
+    now = datetime.now(UTC)
+    journal.record(_entry("one", now - timedelta(hours=1)), _entry("two", now))
+    result = run(environ, "trace", text, "--limit", "1")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Message two\n")
+    assert "550 5.7.60 no" in result.stdout
+    assert "Message one" not in result.stdout
+
+
+def test_no_message_to_tell_of(environ: dict[str, str], run: Callable[..., Result], journal: Journal) -> None:
+    result = run(environ, "trace", "nobody@example.net")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("No message is known with the id, Message-ID or address nobody@")
+
+
+def test_no_journal_to_look_into(environ: dict[str, str], run: Callable[..., Result]) -> None:
+    result = run(environ, "trace", "x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("smtp-relay cannot look into the journal:\n  - Cannot use the database ")

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from structlog.testing import capture_logs
 
 import relay_app
-from relay_app import settings
+from relay_app import cli, settings
 from relay_app.delivery.replies import TABLE, Row
 from relay_app.identity import aadsts
+from relay_app.resources import open_all
 
 SOURCE = Path(relay_app.__file__).parent
 ROOT = SOURCE.parent
@@ -121,6 +124,42 @@ def test_each_event_of_the_log() -> None:
         assert name in described, f"{where}: {name} is not in docs/operating.md"
         assert fields <= described[name], f"{where}: docs/operating.md lacks fields of {name}"
     assert described.keys() == {name for _, name, _ in logged}
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name
+
+
+def test_each_command_has_its_exit_status() -> None:
+    table = OPERATING.split("\n| status |", 1)[1].split("\n\n", 1)[0]
+    described = re.findall(r"`([^`]+)`", " ".join(row[1] for row in rows(table)))
+    assert sorted(described) == sorted(_commands(cli.main))
+
+
+def test_each_file_in_the_data_directory(tmp_path: Path) -> None:
+    """What a relay with the fewest settings has there while it runs, and the modes."""
+    environ = {
+        "CLIENT_ID": "00000000-0000-0000-0000-000000000001",
+        "USER_EMAIL": "me@outlook.com",
+        "TENANT_ID": "consumers",
+        "RELAY_PASSWORD": "a password of a device",
+        "RELAY_DATA_DIR": str(tmp_path),
+    }
+    with capture_logs():
+        opened = open_all(settings.load(environ))
+    opened.vault.store("me@outlook.com", b"a sign-in")
+    found = {}
+    for path in tmp_path.rglob("*"):
+        name = f"{path.relative_to(tmp_path)}{'/' if path.is_dir() else ''}"
+        found[name] = f"{path.stat().st_mode & 0o7777:04o}"
+    opened.store.close()
+    table = OPERATING.split("\n## The data directory", 1)[1].split("\n\n", 2)[1]
+    described = {name: row[1] for row in rows(table)[2:] for name in re.findall(r"`([^`]+)`", row[0])}
+    assert described == found
 
 
 # --- README.md ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import base64
 import errno
 import secrets
 import uuid
+from datetime import date
 from pathlib import Path
 
 import argon2
@@ -102,6 +103,7 @@ def test_the_defaults(environ, monkeypatch):
     assert loaded.authority == "https://login.microsoftonline.com"
     assert loaded.web_listen == (Endpoint("0.0.0.0", 8025),)
     assert loaded.limits == Limits()
+    assert (loaded.web_password_hash, loaded.web_token, loaded.web_url, loaded.alert_urls) == ("", "", "", ())
 
 
 def test_every_variable(tmp_path, password, vault_key):
@@ -339,7 +341,10 @@ def test_client_credentials_needs_one_tenant(environ, tenant):
 
 def test_client_credentials_needs_a_secret(environ):
     text = problem({**environ, "RELAY_FLOW": "client_credentials", "TENANT_ID": TENANT})
-    assert text == "CLIENT_SECRET is missing: client_credentials needs one"
+    assert text == (
+        "CLIENT_SECRET is missing: client_credentials needs a secret, or RELAY_CLIENT_CERT and "
+        "RELAY_CLIENT_KEY"
+    )
 
 
 def test_device_code_has_no_secret(environ):
@@ -525,7 +530,10 @@ def test_a_file_without_mailboxes(config, environ):
         ("[colour]", "there is no [colour]"),
         ("relay = 1", "relay must be a table: [relay]"),
         ("limits = 1", "limits must be a table: [limits]"),
-        ('[relay]\ncolour = "x"', "[relay] has no setting 'colour'. It can have authority, data_dir, "),
+        (
+            '[relay]\ncolour = "x"',
+            "[relay] has no setting 'colour'. It can have alert_urls, alert_urls_file, ",
+        ),
         ('[limits]\ncolour = "x"', "[limits] has no setting 'colour'"),
         ("[relay]\nhostname = 1", "[relay] hostname must be a text in quotes"),
         ('[relay]\nhostname = "a\\u0000"', "[relay] hostname must be a text in quotes"),
@@ -657,3 +665,128 @@ def test_any_values_are_problems_in_words(values):
     with pytest.raises(SettingsError) as caught:
         load({**values, "RELAY_PASSWORD": ""})
     assert all(caught.value.problems)
+
+
+# Certificates in place of secrets, and when they end.
+
+
+@pytest.fixture
+def pem(tmp_path):
+    file = tmp_path / "some.pem"
+    file.touch()
+    return str(file)
+
+
+def test_client_credentials_with_a_certificate(environ, pem):
+    environ |= {"RELAY_FLOW": "client_credentials", "TENANT_ID": TENANT}
+    [mailbox] = load({**environ, "RELAY_CLIENT_CERT": pem, "RELAY_CLIENT_KEY": pem}).mailboxes
+    assert (mailbox.client_cert, mailbox.client_key) == (Path(pem), Path(pem))
+    assert mailbox.client_secret == ""
+
+
+@pytest.mark.parametrize("only", ["RELAY_CLIENT_CERT", "RELAY_CLIENT_KEY"])
+def test_a_certificate_has_a_key(environ, pem, only):
+    text = problem({**environ, only: pem})
+    assert text == "RELAY_CLIENT_CERT and RELAY_CLIENT_KEY belong together: set both, or neither"
+
+
+def test_a_secret_or_a_certificate(environ, pem):
+    environ |= {"RELAY_CLIENT_CERT": pem, "RELAY_CLIENT_KEY": pem, "CLIENT_SECRET": "planted"}
+    assert problem(environ) == "CLIENT_SECRET and RELAY_CLIENT_CERT are both set. Keep one"
+
+
+def test_device_code_has_no_certificate(environ, pem):
+    environ |= {"RELAY_CLIENT_CERT": pem, "RELAY_CLIENT_KEY": pem, "RELAY_FLOW": "device_code"}
+    text = problem(environ)
+    assert "AADSTS700025" in text
+    assert "Remove RELAY_CLIENT_CERT" in text
+
+
+def test_when_the_secret_ends(environ, config, mailbox):
+    [one] = load({**environ, "RELAY_CLIENT_SECRET_EXPIRES": "2027-05-31"}).mailboxes
+    assert one.secret_expires == date(2027, 5, 31)
+    for written in ("2027-05-31", '"2027-05-31"'):
+        text = mailbox.replace("[[mailbox.device]]", f"secret_expires = {written}\n[[mailbox.device]]")
+        [one] = load(config(text)).mailboxes
+        assert one.secret_expires == date(2027, 5, 31)
+    text = problem({**environ, "RELAY_CLIENT_SECRET_EXPIRES": "31.5.2027"})
+    assert text == "RELAY_CLIENT_SECRET_EXPIRES: '31.5.2027' is not a date such as 2027-05-31"
+
+
+# How many messages a device may hand in.
+
+
+@pytest.mark.parametrize("number", [0, 20])
+def test_hourly_messages(config, mailbox, number):
+    [device] = load(config(mailbox + f"hourly_messages = {number}\n")).devices
+    assert device.hourly_messages == number
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "true", '"20"'])
+def test_bad_hourly_messages(config, mailbox, value):
+    text = problem(config(mailbox + f"hourly_messages = {value}\n"))
+    assert "mailbox 1, device 1: hourly_messages must be a whole number, 0 for no limit" in text
+
+
+# The console and the alerts.
+
+
+def test_the_console_password(environ, password, hashed):
+    assert load({**environ, "RELAY_WEB_PASSWORD_HASH": hashed}).web_password_hash == hashed
+    assert HASHER.verify(load({**environ, "RELAY_WEB_PASSWORD": password}).web_password_hash, password)
+    both = problem({**environ, "RELAY_WEB_PASSWORD": password, "RELAY_WEB_PASSWORD_HASH": hashed})
+    assert both == "RELAY_WEB_PASSWORD and RELAY_WEB_PASSWORD_HASH are both set. Keep one"
+    assert "would be guessed" in problem({**environ, "RELAY_WEB_PASSWORD": "1234567"})
+    assert "is not an argon2 hash" in problem({**environ, "RELAY_WEB_PASSWORD_HASH": password})
+
+
+def test_the_api_token(environ):
+    token = secrets.token_hex(32)
+    assert load({**environ, "RELAY_WEB_TOKEN": token}).web_token == token
+    assert "openssl rand -hex 32" in problem({**environ, "RELAY_WEB_TOKEN": token[:15]})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://relay.example.org", "http://tower:8025", "https://h.example/relay/"]
+)
+def test_the_address_of_the_console(environ, url):
+    assert load({**environ, "RELAY_WEB_URL": url}).web_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url", ["relay.example.org", "ftp://relay.example.org", "https://", "https://[", "https://a?b=c"]
+)
+def test_a_bad_address_of_the_console(environ, url):
+    assert "is not an address such as https://relay.example.org" in problem({**environ, "RELAY_WEB_URL": url})
+
+
+def test_alert_urls(environ, tmp_path):
+    assert load({**environ, "RELAY_ALERT_URLS": "ntfy://a  json://b/?c=d,e"}).alert_urls == (
+        "ntfy://a",
+        "json://b/?c=d,e",
+    )
+    file = tmp_path / "urls"
+    file.write_text("ntfy://a\n\njson://b\n")
+    assert load({**environ, "RELAY_ALERT_URLS_FILE": str(file)}).alert_urls == ("ntfy://a", "json://b")
+
+
+# Personal accounts.
+
+
+@pytest.mark.parametrize("tenant", ["organizations", TENANT, "example.org"])
+def test_a_personal_account_is_in_no_organisation(environ, tenant):
+    text = problem({**environ, "USER_EMAIL": "me@outlook.com", "TENANT_ID": tenant})
+    assert "me@outlook.com is a personal account" in text
+    assert text.endswith("Use consumers")
+
+
+@pytest.mark.parametrize("tenant", ["common", "consumers", "9188040D-6C67-4C5B-B112-36A304B66DAD"])
+def test_where_personal_accounts_are(environ, tenant):
+    assert load({**environ, "USER_EMAIL": "me@outlook.com", "TENANT_ID": tenant})
+
+
+def test_the_personal_tenant_has_no_client_credentials(environ):
+    environ |= {"RELAY_FLOW": "client_credentials", "CLIENT_SECRET": secrets.token_urlsafe(20)}
+    assert "client_credentials works only in one organisation" in problem(
+        {**environ, "TENANT_ID": "9188040d-6c67-4c5b-b112-36a304b66dad"}
+    )

@@ -1,10 +1,16 @@
 """Secrets that a test plants, and the search for them where they must not be."""
 
 import base64
+import re
 import secrets
 
 # What no log may hold, whoever made it: the beginnings of a JWT and, in base64, of an XOAUTH2 response.
 _NEVER = {"eyJhbGciOi": "a token", "dXNlcj": "an XOAUTH2 response"}
+# And what the sandbox's Entra hands out: these look like Microsoft's.
+_NEVER_LIKE = {
+    re.compile(r"\b0\.A[\w-]{100,}"): "a refresh token",
+    re.compile(r"\bM\.C5_[\w-]{20,}"): "an authorization code",
+}
 
 
 class Planted:
@@ -25,9 +31,10 @@ class Planted:
 
     def found_in(self, text: str) -> list[str]:
         """Name the secrets that a text gives away."""
-        return sorted(
-            {what for secret, what in self._secrets.items() if any(form in text for form in _forms(secret))}
-        )
+        found = {
+            what for secret, what in self._secrets.items() if any(form in text for form in _forms(secret))
+        }
+        return sorted(found | {what for pattern, what in _NEVER_LIKE.items() if pattern.search(text)})
 
 
 def _forms(secret: str) -> set[str]:

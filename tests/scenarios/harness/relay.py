@@ -12,7 +12,11 @@ from harness import logfmt, programs
 from harness.clients import Account
 from harness.planted import Planted
 
-COMMAND = (sys.executable, "-W", "default", "-m", "relay_app")
+# Apprise says with its first message that Python 3.13 will lack a module that it can do without.
+COMMAND = (
+    *(sys.executable, "-W", "default", "-W", "ignore::DeprecationWarning:apprise.utils.pgp"),
+    *("-m", "relay_app"),
+)
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

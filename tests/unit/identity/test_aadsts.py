@@ -132,6 +132,13 @@ def test_the_number_does_not_decide(number: int) -> None:
         ("invalid_request", 28000, "more than one service", "report"),
         ("invalid_request", 700022, "more than one service", "report"),
         ("invalid_client", 70021, "federated credential", "minutes"),
+        ("invalid_client", 700027, "certificate", "RELAY_CLIENT_CERT"),
+        ("invalid_client", 700024, "clock", "NTP"),
+        ("invalid_client", 500112, "has changed", "console's Sign in page"),
+        ("invalid_request", 50011, "redirect address", "Authentication page"),
+        ("invalid_grant", 50034, "deleted", "USER_EMAIL"),
+        ("access_denied", 65004, "declined", "accept"),
+        ("expired_token", 70020, "15 minutes", "console's Sign in page"),
     ],
 )
 def test_known_numbers_have_words_and_a_next_step(error: str, code: int, words: str, action: str) -> None:
@@ -162,6 +169,37 @@ def test_an_unknown_error_is_quoted_without_ids() -> None:
     assert got.sentence == "Microsoft refuses a token for me@outlook.com: Something {mailbox} new"
     assert got.code == "AADSTS999999"
     assert "Trace" not in str(got)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("access_denied", "cancelled, or the consent was declined"),
+        ("authorization_declined", "declined"),
+        ("expired_token", "15 minutes"),
+        ("bad_verification_code", "not valid"),
+        ("login_required", "wants a person to sign in"),
+        ("interaction_required", "wants a person to sign in"),
+        ("account_selection_required", "which of several accounts"),
+        ("consent_required", "Nobody has consented"),
+    ],
+)
+def test_an_error_without_a_number_is_known_by_its_name(error: str, words: str) -> None:
+    got = token_error({"error": error, "error_description": "Microsoft's own."}, MAILBOX, status=400)
+    assert words in got.sentence
+    assert MAILBOX.address in got.action
+    assert (got.code, isinstance(got, SignInNeeded)) == ("", True)
+
+
+def test_an_unknown_number_says_more_than_the_errors_name() -> None:
+    got = token_error(answer("access_denied", 999999, "Microsoft's own."), MAILBOX, status=400)
+    assert got.sentence.endswith("Microsoft's own.")
+
+
+def test_who_must_sign_in_learns_of_the_console_and_the_command() -> None:
+    for sentence, action in [*aadsts._CODES.values(), *aadsts._SUBERRORS.values()]:
+        if "smtp-relay login" in action:
+            assert "the console's Sign in page" in action, sentence
 
 
 def test_an_error_without_description_is_quoted() -> None:

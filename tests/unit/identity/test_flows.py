@@ -7,23 +7,22 @@ import ssl
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
+import jwt
 import pytest
 import structlog
-from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from relay_app.errors import SignInNeeded, TokenError, VaultError
+from relay_app.errors import SignInNeeded, StoreError, TokenError, VaultError
 from relay_app.identity import flows
+from relay_app.identity.credential import read_certificate
 from relay_app.identity.flows import ClientCredentialsFlow, DelegatedFlow, tokens_for
 from relay_app.identity.vault import Vault
 from relay_app.settings import Flow, MailboxSettings
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    return Vault(tmp_path / "vault", Fernet.generate_key())
 
 
 @pytest.fixture
@@ -148,6 +147,103 @@ def test_who_has_mended_the_app_does_not_wait(office: Any, sandbox: Any) -> None
     assert flow.fetch(force=False).value
 
 
+# -- an app with a certificate ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certified(office: Any, sandbox: Any, key_pair: tuple[Path, Path]) -> MailboxSettings:
+    """The work mailbox, opened by an app that proves itself with a certificate."""
+    app = sandbox.control.add_app(
+        certificate=key_pair[0].read_text(), roles=("SMTP.SendAsApp",), mailboxes=(office.address,)
+    )
+    return replace(
+        office, client_id=app.client_id, client_secret="", client_cert=key_pair[0], client_key=key_pair[1]
+    )
+
+
+def test_app_only_with_a_certificate(certified: Any, sandbox: Any) -> None:
+    flow = app_only(certified, sandbox)
+    first = flow.fetch(force=False)
+    assert first.user == certified.address
+    assert flow.fetch(force=True).value != first.value
+    assert sandbox.control.counters().entra.discovery_requests == 1
+
+
+def test_the_assertion_is_signed_and_the_key_stays_here(certified: Any, odd_entra: Any) -> None:
+    odd_entra.answers.append((200, {}, b'{"access_token": "a"}'))
+    ClientCredentialsFlow(certified, authority=odd_entra.authority, ca=odd_entra.ca).fetch(force=True)
+    form = {name: value for name, [value] in parse_qs(odd_entra.posted[0]).items()}
+    assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    public_key: Any = read_certificate(certified.client_cert).public_key()
+    claims = jwt.decode(
+        form["client_assertion"],
+        public_key,
+        algorithms=["PS256"],
+        audience=f"{odd_entra.authority}/consumers/token",
+    )
+    assert claims["iss"] == claims["sub"] == certified.client_id
+    assert "client_secret" not in form
+    assert certified.client_key.read_text().splitlines()[1] not in odd_entra.posted[0]
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(
+    certified: Any, sandbox: Any, tmp_path: Path, pair_for: Any
+) -> None:
+    cert, key = (tmp_path / path.name for path in (certified.client_cert, certified.client_key))
+    cert.write_bytes(certified.client_cert.read_bytes())
+    key.write_bytes(certified.client_key.read_bytes())
+    flow = app_only(replace(certified, client_cert=cert, client_key=key), sandbox)
+    flow.fetch(force=True)
+    pair_for(tmp_path, rsa.generate_private_key(65537, 2048))
+    with pytest.raises(TokenError, match="does not take the app's certificate") as caught:
+        flow.fetch(force=True)
+    assert caught.value.code == "AADSTS700027"
+    sandbox.control.add_certificate(certified.client_id, cert.read_text())
+    assert flow.fetch(force=True).value
+
+
+def test_a_certificate_that_has_ended(certified: Any, sandbox: Any, tmp_path: Path, pair_for: Any) -> None:
+    cert, key = pair_for(
+        tmp_path, rsa.generate_private_key(65537, 2048), ends=datetime(2021, 1, 1, tzinfo=UTC)
+    )
+    sandbox.control.add_certificate(certified.client_id, cert.read_text())
+    with pytest.raises(TokenError) as caught:
+        app_only(replace(certified, client_cert=cert, client_key=key), sandbox).fetch(force=True)
+    assert caught.value.code == "AADSTS700027"
+
+
+def test_a_clock_that_is_wrong_by_two_hours_and_a_certificate(certified: Any, sandbox: Any) -> None:
+    sandbox.control.advance_clock(7200)
+    with pytest.raises(TokenError, match="the clock of this machine is wrong") as caught:
+        app_only(certified, sandbox).fetch(force=True)
+    assert caught.value.code == "AADSTS700024"
+
+
+def test_a_clock_that_is_wrong_by_two_hours_and_a_secret(
+    office: Any, sandbox: Any, signed_in: DelegatedFlow
+) -> None:
+    for seconds in (7200, -14400):
+        sandbox.control.advance_clock(seconds)
+        assert app_only(office, sandbox).fetch(force=True).value
+        assert signed_in.fetch(force=True).value
+
+
+def test_a_certificate_that_cannot_be_read(certified: Any, sandbox: Any, tmp_path: Path) -> None:
+    flow = app_only(replace(certified, client_key=tmp_path / "missing.pem"), sandbox)
+    with pytest.raises(TokenError, match=r"private key .*missing\.pem cannot be used") as caught:
+        flow.fetch(force=True)
+    assert not caught.value.temporary
+    assert requests_made(sandbox) == 0
+
+
+def test_a_person_signs_in_to_an_app_with_a_certificate(certified: Any, sandbox: Any, vault: Vault) -> None:
+    mailbox = replace(certified, flow=Flow.AUTHORIZATION_CODE)
+    flow = delegated(mailbox, sandbox, vault)
+    flow.redeem(sandbox.control.refresh_token(mailbox.address, mailbox.client_id))
+    assert flow.fetch(force=True).user == mailbox.address
+    assert delegated(mailbox, sandbox, vault).fetch(force=True).user == mailbox.address
+
+
 # -- a person has signed in ---------------------------------------------------------------------------------
 
 
@@ -264,6 +360,68 @@ def test_a_sign_in_at_another_authority_is_none(me: Any, sandbox: Any, vault: Va
         signed_in.fetch(force=True)
 
 
+def test_a_sign_in_that_is_exercised_daily_outlives_90_days(
+    me: Any, sandbox: Any, vault: Vault, signed_in: DelegatedFlow
+) -> None:
+    for _ in range(100):
+        sandbox.control.advance_clock(86400)
+        assert signed_in.fetch(force=True).value
+    assert delegated(me, sandbox, vault).fetch(force=True).value
+
+
+def test_a_refresh_token_that_works_once_is_replaced_before_it_is_forgotten(
+    me: Any, sandbox: Any, vault: Vault, signed_in: DelegatedFlow
+) -> None:
+    sandbox.control.limits(refresh_tokens_once=True)
+    for _ in range(3):
+        assert signed_in.fetch(force=True).value
+        signed_in = delegated(me, sandbox, vault)  # killed and started again
+    assert signed_in.fetch(force=True).value
+
+
+def test_a_password_changed_while_tokens_live(me: Any, sandbox: Any, signed_in: DelegatedFlow) -> None:
+    token = signed_in.fetch(force=False)
+    sandbox.control.change_password(me.address)
+    assert signed_in.fetch(force=False).value == token.value  # an access token is not revoked
+    with pytest.raises(SignInNeeded, match="change of password") as caught:
+        signed_in.fetch(force=True)
+    assert caught.value.code == "AADSTS50173"
+
+
+def test_an_account_deleted_while_tokens_live(me: Any, sandbox: Any, vault: Vault) -> None:
+    sandbox.control.add_account("gone@outlook.com", personal=True)
+    gone = replace(me, address="gone@outlook.com")
+    flow = delegated(gone, sandbox, vault)
+    flow.redeem(sandbox.control.refresh_token(gone.address, gone.client_id))
+    sandbox.control.delete_account(gone.address)
+    with pytest.raises(SignInNeeded, match="may have been deleted") as caught:
+        flow.fetch(force=True)
+    assert caught.value.code == "AADSTS50034"
+
+
+def test_a_storage_that_is_away_is_not_a_lost_sign_in(
+    me: Any, sandbox: Any, vault: Vault, blobs: Any, signed_in: DelegatedFlow
+) -> None:
+    blobs.error = StoreError("No connection to the database.")
+    assert not signed_in.changed()
+    with structlog.testing.capture_logs() as log:
+        assert signed_in.fetch(force=True).value
+    assert [line["event"] for line in log] == ["sign_in_not_stored"]
+    with pytest.raises(VaultError):
+        delegated(me, sandbox, vault).fetch(force=True)  # but who starts without it has none
+    blobs.error = None
+    assert signed_in.fetch(force=False).value
+    assert delegated(me, sandbox, vault).fetch(force=False).value
+
+
+def test_whose_sign_in_it_is(me: Any, vault: Vault, signed_in: DelegatedFlow) -> None:
+    assert flows.usernames(vault.load(me.address), me.address) == [me.address]
+    assert flows.usernames(None, me.address) == []
+    assert flows.usernames(b'{"Account": {"a": {}}}', me.address) == []
+    with pytest.raises(VaultError, match="is not a sign-in"):
+        flows.usernames(b"[]", me.address)
+
+
 @pytest.mark.parametrize(
     ("end", "code"),
     [
@@ -319,15 +477,14 @@ def test_a_redeemed_token_must_tell_whose_it_is_and_go_on(
 
 
 def test_a_damaged_entry_is_told_each_time_until_it_is_gone(
-    me: Any, sandbox: Any, vault: Vault, signed_in: Any, tmp_path: Path
+    me: Any, sandbox: Any, vault: Vault, signed_in: Any, blobs: Any
 ) -> None:
-    path = tmp_path / "vault" / f"{me.address}.vault"
-    path.write_bytes(b"damaged")
+    blobs.store(me.address, b"damaged")
     for _ in range(2):
         with pytest.raises(VaultError, match="damaged"):
             signed_in.fetch(force=False)
         assert not signed_in.changed()  # no reason to read it again and again
-    path.unlink()
+    blobs.remove(me.address)
     with pytest.raises(SignInNeeded):
         signed_in.fetch(force=False)
 
@@ -556,9 +713,10 @@ async def test_no_secret_in_the_log(
 
 def test_nothing_heavy_is_imported_at_start() -> None:
     script = (
-        "import sys; from pathlib import Path; from relay_app.identity import flows, keeper, vault\n"
+        "import sys; from relay_app.identity import expiry, flows, keeper, sign_in, vault\n"
         "from relay_app.settings import Flow, MailboxSettings\n"
-        "store = vault.Vault(Path('/nonexistent'), b'A' * 43 + b'=')\n"
+        "store = vault.Vault(None, b'A' * 43 + b'=')\n"
+        "sign_in.SignIns(lambda _: None, authority='https://localhost', ca=None, vault=store)\n"
         "for flow in Flow:\n"
         "    box = MailboxSettings('me@outlook.com', flow, 'consumers', 'app')\n"
         "    flows.tokens_for(box, authority='https://localhost', ca=None, vault=store)\n"

@@ -3,13 +3,15 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
 import structlog
 
 from relay_app.errors import SignInNeeded, TokenError, VaultError
-from relay_app.identity.tokens import AccessToken, MailboxTokens, State
+from relay_app.identity import tokens as module
+from relay_app.identity.tokens import AccessToken, MailboxTokens, Snapshot, State
 
 ADDRESS = "me@outlook.com"
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -155,17 +157,116 @@ async def test_a_sign_in_made_meanwhile_ends_the_pause(tokens: Any, flow: Any) -
         await tokens.token()
     flow.error = None
     flow.vault_changed = True
+    await tokens.look()
     assert tokens.due_in() == 0
     assert (await tokens.token()).value == "token-2"
     assert tokens.state is State.OK
 
 
+async def test_a_mail_that_would_be_refused_looks_for_a_sign_in_first(
+    tokens: Any, flow: Any, clock: Any
+) -> None:
+    flow.error = sign_in_needed()
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+    flow.looked_in.clear()
+    for _ in range(10):
+        with pytest.raises(SignInNeeded):
+            await tokens.token()
+    assert len(flow.looked_in) == 1  # not for each mail
+    flow.error = None
+    flow.vault_changed = True
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+    clock.advance(1)
+    assert (await tokens.token()).value == "token-2"
+
+
+async def test_a_look_that_fails_leaves_a_mail_with_the_reason(tokens: Any, flow: Any) -> None:
+    flow.error = sign_in_needed()
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+    flow.look_error = ZeroDivisionError()
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+    with pytest.raises(ZeroDivisionError):
+        await tokens.look()
+
+
+async def test_the_vault_is_never_asked_on_the_event_loop(tokens: Any, flow: Any, clock: Any) -> None:
+    await tokens.token()
+    await tokens.look()
+    flow.error = sign_in_needed()
+    clock.advance(3600)
+    for _ in range(2):
+        with pytest.raises(SignInNeeded):
+            await tokens.token()
+    assert len(flow.looked_in) > 2
+    assert threading.current_thread() not in flow.looked_in
+    assert all(thread.daemon for thread in flow.looked_in)
+
+
+async def test_a_vault_that_hangs_holds_up_nobody(
+    tokens: Any, flow: Any, clock: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_PATIENCE", 0.01)
+    gate = threading.Event()
+    flow.error = sign_in_needed()
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+    looks = []
+
+    def hang() -> bool:
+        looks.append(gate.wait(30))
+        return True
+
+    monkeypatch.setattr(flow, "changed", hang)
+    for _ in range(3):
+        with pytest.raises(SignInNeeded):
+            await tokens.token()
+        await tokens.look()
+    assert sum(thread.name.startswith("look ") for thread in threading.enumerate()) == 1
+    gate.set()
+    await eventually(lambda: tokens.due_in() == 0)
+    assert looks == [True]
+
+
+async def test_nobody_looks_while_a_request_does(tokens: Any, flow: Any, eventually: Eventually) -> None:
+    flow.close()
+    waiting = asyncio.create_task(tokens.token())
+    await eventually(lambda: bool(flow.asked))
+    await tokens.look()
+    assert flow.looked_in == []
+    flow.open()
+    await waiting
+
+
+async def test_a_look_that_a_request_overtakes_is_out_of_date(
+    tokens: Any, flow: Any, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(flow, "changed", lambda: gate.wait(30))
+    look = asyncio.create_task(tokens.look())
+    await asyncio.sleep(0)
+    flow.close()
+    waiting = asyncio.create_task(tokens.token())
+    await eventually(lambda: bool(flow.asked))
+    gate.set()
+    await look
+    flow.open()
+    await waiting
+    assert tokens.due_in() == 3000
+
+
 async def test_a_sign_in_made_meanwhile_is_used_as_it_was_stored(tokens: Any, flow: Any) -> None:
     await tokens.token()
     flow.vault_changed = True
+    await tokens.look()
     assert tokens.due_in() == 0
     await tokens.refresh()
     assert flow.asked == [False, False]
+    flow.vault_changed = False
+    assert tokens.due_in() == 3000
 
 
 async def test_a_wrong_app_is_tried_again_soon_for_a_mail_and_rarely_in_the_background(
@@ -192,6 +293,24 @@ async def test_retry_does_not_wait_for_the_pause(tokens: Any, flow: Any) -> None
     assert (await tokens.retry()).value == "token-2"
 
 
+async def test_retry_does_not_take_an_older_request_for_the_answer(
+    tokens: Any, flow: Any, eventually: Eventually
+) -> None:
+    flow.close()
+    flow.error = sign_in_needed()
+    older = asyncio.create_task(tokens.token())
+    await eventually(lambda: bool(flow.asked))
+    again = asyncio.create_task(tokens.retry())
+    await asyncio.sleep(0)
+    assert tokens._request is not None
+    # When the older one has failed, what is asked next succeeds.
+    tokens.on_change = lambda _: setattr(flow, "error", None)
+    flow.open()
+    with pytest.raises(SignInNeeded):
+        await older
+    assert (await again).value == "token-2"
+
+
 async def test_a_valid_token_survives_a_failed_refresh(tokens: Any, flow: Any, clock: Any) -> None:
     first = await tokens.token()
     clock.advance(3000)
@@ -215,6 +334,27 @@ async def test_renew_forces_one_request_for_all(tokens: Any, flow: Any) -> None:
     renewed = await asyncio.gather(*(tokens.renew(rejected) for _ in range(3)))
     assert {token.value for token in renewed} == {"token-2"}
     assert flow.asked == [False, True]
+
+
+async def test_a_rejected_token_is_not_kept_when_there_is_no_other(tokens: Any, flow: Any) -> None:
+    """It still has time to live, by its own account; but Outlook has refused it."""
+    rejected = await tokens.token()
+    flow.error = sign_in_needed()
+    with pytest.raises(SignInNeeded):
+        await tokens.renew(rejected)
+    assert tokens.expires_at is None
+    with pytest.raises(SignInNeeded):
+        await tokens.token()
+
+
+async def test_another_than_the_rejected_token_is_kept(tokens: Any, flow: Any, clock: Any) -> None:
+    await tokens.token()
+    rejected = AccessToken("another", ADDRESS, clock.wall() + 3600)
+    current = await tokens.renew(rejected)
+    flow.error = temporary()
+    with pytest.raises(TokenError):
+        await tokens.refresh()
+    assert await tokens.token() is current
 
 
 async def test_renew_never_gives_the_rejected_token_again(tokens: Any, flow: Any) -> None:
@@ -344,6 +484,92 @@ async def test_each_change_of_state_is_logged_once(tokens: Any, flow: Any, clock
     assert "token-" not in str(log)
 
 
+async def test_a_clock_that_is_set_back_does_not_stretch_a_token(tokens: Any, flow: Any, clock: Any) -> None:
+    await tokens.token()
+    clock.advance(3000)
+    clock.now -= 7200
+    assert tokens.due_in() == 0
+    clock.running += 600
+    await tokens.token()
+    assert flow.asked == [False, True]
+
+
+async def test_a_machine_that_slept_notices(tokens: Any, flow: Any, clock: Any) -> None:
+    await tokens.token()
+    clock.now += 7200  # the monotonic clock stood still
+    assert tokens.due_in() == 0
+    await tokens.token()
+    assert flow.asked == [False, True]
+
+
+async def test_a_snapshot_tells_all_but_the_token(tokens: Any, flow: Any, clock: Any) -> None:
+    assert tokens.snapshot() == Snapshot(ADDRESS)
+    assert (tokens.snapshot().sentence, tokens.snapshot().action, tokens.snapshot().code) == ("", "", "")
+    await tokens.token()
+    start = clock.now
+    good = tokens.snapshot()
+    assert good == Snapshot(ADDRESS, State.OK, ADDRESS, start + 3600, start + 3000)
+    assert "token-" not in repr(good)
+    clock.advance(3000)
+    flow.error = sign_in_needed()
+    with pytest.raises(SignInNeeded):
+        await tokens.refresh()
+    bad = tokens.snapshot()
+    assert bad.state is State.SIGN_IN_NEEDED
+    assert (bad.sentence, bad.action, bad.code) == ("Expired.", "Sign in.", "AADSTS700082")
+    assert (bad.user, bad.expires_at, bad.next_refresh_at) == (ADDRESS, start + 3600, start + 3060)
+    with pytest.raises(FrozenInstanceError):
+        bad.user = "x"
+
+
+async def test_each_change_is_told_once_on_the_event_loop(tokens: Any, flow: Any, clock: Any) -> None:
+    told: list[tuple[State, str]] = []
+    loops = set()
+
+    def hear(now: Snapshot) -> None:
+        told.append((now.state, now.code))
+        loops.add(asyncio.get_running_loop())
+
+    tokens.on_change = hear
+
+    async def refresh(times: int) -> None:
+        for _ in range(times):
+            await asyncio.gather(tokens.refresh(), return_exceptions=True)
+            clock.advance(3600)
+
+    await refresh(2)
+    flow.error = temporary()
+    await refresh(2)
+    flow.error = sign_in_needed()
+    await refresh(2)
+    flow.error = SignInNeeded("Revoked.", action="Sign in.", code="AADSTS50173")
+    await refresh(1)
+    flow.error = None
+    await refresh(1)
+    await asyncio.sleep(0)
+    assert told == [
+        (State.OK, ""),
+        (State.FAILING, ""),
+        (State.SIGN_IN_NEEDED, "AADSTS700082"),
+        (State.SIGN_IN_NEEDED, "AADSTS50173"),
+        (State.OK, ""),
+    ]
+    assert loops == {asyncio.get_running_loop()}
+
+
+async def test_who_listens_cannot_break_the_tokens(tokens: Any) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def broken(_: Snapshot) -> None:
+        raise ZeroDivisionError
+
+    tokens.on_change = broken
+    assert (await tokens.token()).value == "token-1"
+    await asyncio.sleep(0)
+    assert [type(each["exception"]) for each in complaints] == [ZeroDivisionError]
+
+
 async def test_another_user_than_the_mailbox_is_pointed_out(tokens: Any, flow: Any) -> None:
     flow.user = "Someone.Else@outlook.com"
     with structlog.testing.capture_logs() as log:
@@ -354,3 +580,9 @@ async def test_another_user_than_the_mailbox_is_pointed_out(tokens: Any, flow: A
 
 def test_a_token_does_not_show_itself() -> None:
     assert "planted" not in repr(AccessToken("planted", ADDRESS, 0))
+
+
+async def test_renew_without_a_token_in_memory(tokens: Any, flow: Any) -> None:
+    flow.error = temporary()
+    with pytest.raises(TokenError):
+        await tokens.renew(AccessToken("old", ADDRESS, 0))

@@ -1,4 +1,4 @@
-"""The vault: encrypted, atomic, private, and clear about what is wrong."""
+"""The vault: encrypted, atomic, and clear about what is wrong."""
 
 import base64
 import fcntl
@@ -8,16 +8,60 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
-from relay_app.errors import VaultError
+from relay_app.errors import StoreError, VaultError
 from relay_app.identity.vault import Vault, create_key_file, key_from
+from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.store import Store
 
 NAME = "me@outlook.com"
+
+
+class FakeBlobs:
+    """Blobs in memory. With `error` set, the storage cannot be used."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, bytes] = {}
+        self.stamps: dict[str, str] = {}
+        self.error: StoreError | None = None
+        self._changes = 0
+
+    def load(self, name: str) -> bytes | None:
+        self._answer()
+        return self.data.get(name)
+
+    def store(self, name: str, data: bytes) -> str:
+        self._answer()
+        self._changes += 1
+        self.data[name] = data
+        self.stamps[name] = f"version {self._changes}"
+        return self.stamps[name]
+
+    def store_if_unchanged(self, name: str, data: bytes, seen: str | None) -> str | None:
+        return self.store(name, data) if self.stamp(name) == seen else None
+
+    def remove(self, name: str) -> None:
+        self._answer()
+        self.data.pop(name, None)
+        self.stamps.pop(name, None)
+
+    def names(self) -> list[str]:
+        self._answer()
+        return sorted(self.data)
+
+    def stamp(self, name: str) -> str | None:
+        self._answer()
+        return self.stamps.get(name)
+
+    def _answer(self) -> None:
+        if self.error:
+            raise self.error
 
 
 @pytest.fixture
@@ -26,8 +70,13 @@ def key() -> bytes:
 
 
 @pytest.fixture
-def vault(tmp_path: Path, key: bytes) -> Vault:
-    return Vault(tmp_path / "vault", key)
+def blobs() -> FakeBlobs:
+    return FakeBlobs()
+
+
+@pytest.fixture
+def vault(blobs: FakeBlobs, key: bytes) -> Vault:
+    return Vault(blobs, key)
 
 
 @pytest.fixture
@@ -58,41 +107,13 @@ def test_gives_back_what_was_stored(vault: Vault) -> None:
     assert vault.load(NAME) == b"two"
 
 
-def test_is_encrypted_with_fernet(vault: Vault, tmp_path: Path, key: bytes) -> None:
+def test_is_encrypted_with_fernet(vault: Vault, blobs: FakeBlobs, key: bytes) -> None:
     secret = os.urandom(20).hex().encode()
     vault.store(NAME, secret)
-    on_disk = (tmp_path / "vault" / f"{NAME}.vault").read_bytes()
-    assert secret not in on_disk
-    assert Fernet(key).decrypt(on_disk) == secret
-
-
-def test_is_private_whatever_the_umask(tmp_path: Path, key: bytes) -> None:
-    before = os.umask(0)
-    try:
-        Vault(tmp_path / "vault", key).store(NAME, b"one")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "vault").stat().st_mode & 0o777 == 0o700
-    for path in (tmp_path / "vault").iterdir():
-        assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_an_open_directory_is_closed(tmp_path: Path, key: bytes) -> None:
-    (tmp_path / "vault").mkdir()
-    (tmp_path / "vault").chmod(0o755)
-    Vault(tmp_path / "vault", key).check()
-    assert (tmp_path / "vault").stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize(
-    "name", ["me@outlook.com", "../../etc/passwd", ".hidden", "..", "ü+x/y%z@example.com", "*"]
-)
-def test_any_name_is_one_file_in_the_directory(vault: Vault, tmp_path: Path, name: str) -> None:
-    vault.store(name, b"data")
-    assert vault.load(name) == b"data"
-    assert vault.names() == [name]
-    assert len(files(tmp_path / "vault")) == 1
-    assert os.listdir(tmp_path) == ["vault"]
+    vault.store_if_unchanged("other", secret, None)
+    for stored in blobs.data.values():
+        assert secret not in stored
+        assert Fernet(key).decrypt(stored) == secret
 
 
 def test_names_and_remove(vault: Vault) -> None:
@@ -112,6 +133,8 @@ def test_stamp_tells_versions_apart(vault: Vault) -> None:
     second = vault.store(NAME, b"same")
     assert vault.stamp(NAME) == second
     assert first != second
+    vault.remove(NAME)
+    assert vault.stamp(NAME) is None
 
 
 def test_store_if_unchanged_does_not_overwrite_a_newer_entry(vault: Vault) -> None:
@@ -124,50 +147,48 @@ def test_store_if_unchanged_does_not_overwrite_a_newer_entry(vault: Vault) -> No
     assert vault.load(NAME) == b"mine after theirs"
 
 
-def test_wrong_key_is_told_and_the_file_left_alone(vault: Vault, tmp_path: Path) -> None:
+def test_wrong_key_is_told_and_the_entry_left_alone(vault: Vault, blobs: FakeBlobs) -> None:
     vault.store(NAME, b"data")
-    path = tmp_path / "vault" / f"{NAME}.vault"
-    before = path.read_bytes()
+    before = dict(blobs.data)
     with pytest.raises(VaultError, match="written with another key") as caught:
-        Vault(tmp_path / "vault", Fernet.generate_key()).load(NAME)
-    assert str(path) in str(caught.value)
-    assert "delete the file and sign in again" in str(caught.value)
-    assert path.read_bytes() == before
+        Vault(blobs, Fernet.generate_key()).load(NAME)
+    assert f"vault's entry {NAME}" in str(caught.value)
+    assert f"smtp-relay login {NAME}" in str(caught.value)
+    assert blobs.data == before
 
 
 @pytest.mark.parametrize("size", [0, 1, 40, 99])
-def test_a_truncated_file_is_told_and_left_alone(vault: Vault, tmp_path: Path, size: int) -> None:
+def test_a_truncated_entry_is_told_and_left_alone(vault: Vault, blobs: FakeBlobs, size: int) -> None:
     vault.store(NAME, b"data")
-    path = tmp_path / "vault" / f"{NAME}.vault"
-    cut = path.read_bytes()[:size]
-    path.write_bytes(cut)
+    cut = blobs.data[NAME] = blobs.data[NAME][:size]
     with pytest.raises(VaultError, match="damaged") as caught:
         vault.load(NAME)
-    assert str(path) in str(caught.value)
-    assert path.read_bytes() == cut
+    assert NAME in str(caught.value)
+    assert blobs.data[NAME] == cut
 
 
-def test_a_file_cut_at_a_base64_boundary_is_told(vault: Vault, tmp_path: Path) -> None:
+def test_an_entry_cut_at_a_base64_boundary_is_told(vault: Vault, blobs: FakeBlobs) -> None:
     vault.store(NAME, b"data" * 100)
-    path = tmp_path / "vault" / f"{NAME}.vault"
-    path.write_bytes(path.read_bytes()[:200])
+    blobs.data[NAME] = blobs.data[NAME][:200]
     with pytest.raises(VaultError, match="cut short"):
         vault.load(NAME)
 
 
-def test_a_file_that_cannot_be_read_is_told(vault: Vault, tmp_path: Path) -> None:
-    vault.check()
-    (tmp_path / "vault" / f"{NAME}.vault").mkdir()
-    with pytest.raises(VaultError, match=r"Cannot read the vault file .*directory"):
+def test_an_altered_entry_is_told(vault: Vault, blobs: FakeBlobs) -> None:
+    vault.store(NAME, b"data")
+    token = bytearray(base64.urlsafe_b64decode(blobs.data[NAME]))
+    token[30] ^= 1
+    blobs.data[NAME] = base64.urlsafe_b64encode(token)
+    with pytest.raises(VaultError, match="has been altered"):
         vault.load(NAME)
 
 
-def test_check_opens_every_entry_and_tells_all(vault: Vault, tmp_path: Path) -> None:
+def test_check_opens_every_entry_and_tells_all(vault: Vault, blobs: FakeBlobs) -> None:
     vault.check()
     vault.store("good@example.com", b"data")
     vault.check()
     for name in ("bad1@example.com", "bad2@example.com"):
-        (tmp_path / "vault" / f"{name}.vault").write_bytes(b"rubbish")
+        blobs.data[name] = b"rubbish"
     with pytest.raises(VaultError) as caught:
         vault.check()
     lines = str(caught.value).splitlines()
@@ -176,137 +197,82 @@ def test_check_opens_every_entry_and_tells_all(vault: Vault, tmp_path: Path) -> 
     assert "bad2@example.com" in lines[1]
 
 
-def test_check_removes_what_a_killed_writer_left(vault: Vault, tmp_path: Path) -> None:
-    vault.store(NAME, b"data")
-    (tmp_path / "vault" / ".tmp-abc").write_bytes(b"half")
-    vault.check()
-    assert files(tmp_path / "vault") == [f"{NAME}.vault"]
-
-
-def test_no_write_permission_is_told(unwritable: Path, key: bytes) -> None:
-    with pytest.raises(VaultError, match=r"Cannot write .*Permission denied.*relay's user may write"):
-        Vault(unwritable / "vault", key).check()
-    with pytest.raises(VaultError, match="Permission denied"):
-        Vault(unwritable / "vault", key).store(NAME, b"data")
-    with pytest.raises(VaultError, match="Permission denied"):
-        create_key_file(unwritable / "vault.key")
-
-
-def test_a_full_disk_keeps_the_old_value_and_leaves_nothing_behind(vault: Vault, tmp_path: Path) -> None:
+def test_a_damaged_entry_can_be_replaced(vault: Vault, blobs: FakeBlobs) -> None:
     vault.store(NAME, b"old")
-    before = files(tmp_path / "vault")
+    blobs.data[NAME] = b"rubbish"
+    vault.store(NAME, b"new")
+    assert vault.load(NAME) == b"new"
+
+
+def test_storage_that_cannot_be_used_is_told(vault: Vault, blobs: FakeBlobs) -> None:
+    vault.store(NAME, b"data")
+    blobs.error = StoreError("Cannot use the database x: its disk is full.")
+    with pytest.raises(VaultError, match=rf"Cannot read the vault's entry {NAME}\. .*disk is full"):
+        vault.load(NAME)
+    with pytest.raises(VaultError, match=rf"Cannot read the vault's entry {NAME}\. .*disk is full"):
+        vault.stamp(NAME)
+    with pytest.raises(VaultError, match=r"Cannot read the vault\. .*disk is full"):
+        vault.check()
+    changes = (
+        lambda: vault.store(NAME, b"new"),
+        lambda: vault.store_if_unchanged(NAME, b"new", None),
+        lambda: vault.remove(NAME),
+    )
+    for change in changes:
+        with pytest.raises(
+            VaultError, match=rf"Cannot write the vault's entry {NAME}\. .*untouched\. .*full"
+        ):
+            change()
+    blobs.error = None
+    assert vault.load(NAME) == b"data"
+
+
+# With the real storage below.
+
+
+def test_a_full_disk_keeps_the_old_value(tmp_path: Path, key: bytes) -> None:
+    store = Store.open("", tmp_path)
+    vault = Vault(StoredBlobs(store), key)
+    stamp = vault.store(NAME, b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The file system's way of saying "no more" that needs no privilege: EFBIG instead of ENOSPC.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(VaultError, match=r"Cannot write .*untouched.*disk has room"):
-            vault.store(NAME, os.urandom(100_000))
+        with pytest.raises(VaultError, match=r"Cannot write .*untouched.*has room"):
+            vault.store(NAME, os.urandom(200_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert vault.load(NAME) == b"old"
-    assert files(tmp_path / "vault") == before
+    assert vault.stamp(NAME) == stamp
+    store.close()
 
 
-KILLED_WRITER = """
-import os, random, signal, sys
+SIGN_IN = """
+import sys
 from pathlib import Path
-from relay_app.identity import vault as module
+from relay_app.identity.vault import Vault
+from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.store import Store
 
-directory, key, seed = Path(sys.argv[1]), sys.argv[2].encode(), random.Random(sys.argv[3])
-vault = module.Vault(directory, key)
-values = [b"a" * 3000, b"b" * 9000]
-vault.store("me", values[0])
-
-def child(step, pipe):
-    # Die at the given system call of the store, before or after it; or (step None) be killed from outside.
-    if step is not None:
-        count = 0
-        def deadly(call):
-            def wrapped(*args, **kwargs):
-                nonlocal count
-                for after in (False, True):
-                    if count == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    count += 1
-                    if not after:
-                        result = call(*args, **kwargs)
-                return result
-            return wrapped
-        for name in ("open", "fsync", "replace"):
-            setattr(os, name, deadly(getattr(os, name)))
-    while True:
-        for value in values:
-            vault.store("me", value)
-            os.write(pipe, b".")
-        if step is not None:
-            os._exit(0)  # fewer system calls than that
-
-def run(step):
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        child(step, write)
-    os.close(write)
-    if step is None:
-        for _ in range(seed.randrange(1, 6)):
-            os.read(read, 1)
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    os.close(read)
-    assert vault.load("me") in values, step
-    return os.WIFSIGNALED(status)
-
-step = 0
-while run(step):
-    step += 1
-for _ in range(30):
-    assert run(None)
-vault.check()
-assert [p.name for p in directory.iterdir() if p.name.startswith(".tmp")] == []
-print(step)
+store = Store.open("", Path(sys.argv[1]))
+vault = Vault(StoredBlobs(store), sys.argv[2].encode())
+print(vault.load("me@outlook.com").decode())
+vault.store("me@outlook.com", b"theirs")
+store.close()
 """
 
 
-def test_kill_9_in_the_middle_of_a_store_loses_neither_value(tmp_path: Path, key: bytes) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED_WRITER, str(tmp_path / "vault"), key.decode(), "seed"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    # In each of two stores, before and after: open lock, open file, fsync, rename, open directory, fsync.
-    assert int(done.stdout) == 24
-
-
-def test_writers_take_turns_and_a_dead_one_holds_up_nobody(
-    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    vault.check()
-    script = (
-        "import sys; from pathlib import Path; from relay_app.identity.vault import _turn\n"
-        "with _turn(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "vault")]
-    waited = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        flock = fcntl.flock
-
-        def held_by_another(descriptor: int, operation: int) -> None:
-            with pytest.raises(BlockingIOError):
-                flock(descriptor, operation | fcntl.LOCK_NB)
-            holder.kill()
-            flock(descriptor, operation)
-            waited.append(operation)
-
-        monkeypatch.setattr(fcntl, "flock", held_by_another)
-        vault.store(NAME, b"data")
-    assert waited == [fcntl.LOCK_EX]
-    assert vault.load(NAME) == b"data"
+def test_a_sign_in_by_another_process_is_not_overwritten(tmp_path: Path, key: bytes) -> None:
+    store = Store.open("", tmp_path)
+    vault = Vault(StoredBlobs(store), key)
+    seen = vault.store(NAME, b"ours")
+    command = [sys.executable, "-c", SIGN_IN, str(tmp_path), key.decode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "ours\n"
+    assert vault.stamp(NAME) != seen
+    assert vault.store_if_unchanged(NAME, b"ours, renewed", seen) is None
+    assert vault.load(NAME) == b"theirs"
+    store.close()
 
 
 def test_key_from_takes_a_fernet_key(key: bytes) -> None:
@@ -345,6 +311,44 @@ def test_create_key_file_makes_a_private_file_once(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert create_key_file(path) == key
     assert files(path.parent) == ["vault.key"]
+
+
+def test_create_key_file_without_permission(unwritable: Path) -> None:
+    with pytest.raises(VaultError, match=r"Cannot write .*Permission denied.*relay's user may write"):
+        create_key_file(unwritable / "vault.key")
+
+
+def test_create_key_file_on_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(VaultError, match=r"Cannot write .*untouched.*disk has room"):
+            create_key_file(tmp_path / "vault.key")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path) == []
+
+
+def test_of_two_that_make_a_key_file_one_does(tmp_path: Path) -> None:
+    """The second waits for the first (flock), and a dead one holds up nobody."""
+    path = tmp_path / "vault.key"
+    script = (
+        "import sys; from pathlib import Path; from relay_app.identity.vault import _turn\n"
+        "with _turn(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    made: list[bytes] = []
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        other = threading.Thread(target=lambda: made.append(create_key_file(path)))
+        other.start()
+        with pytest.raises(BlockingIOError), (tmp_path / ".vault-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not path.exists()
+        holder.kill()
+    other.join()
+    assert made == [key_from(path.read_text())]
 
 
 def test_create_key_file_never_overwrites_what_is_not_a_key(tmp_path: Path) -> None:

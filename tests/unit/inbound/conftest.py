@@ -19,6 +19,7 @@ from structlog.testing import LogCapture
 from relay_app.delivery.verdict import Outcome, Verdict
 from relay_app.inbound.devices import Devices
 from relay_app.inbound.listener import Listener
+from relay_app.inbound.report import Report
 from relay_app.inbound.session import Mode, Session
 from relay_app.inbound.throttle import Throttle
 from relay_app.inbound.tls import Certificate
@@ -180,6 +181,8 @@ class Relay:
     trust: ssl.SSLContext
     clock: LoopClock
     clients: list[Client]
+    reports: list[Report]
+    logins: list[str]
 
     def __post_init__(self) -> None:
         self.ports = [socket.getsockname()[1] for s in self.listener._servers for socket in s.sockets]
@@ -297,15 +300,19 @@ async def start(
         only = DeviceSettings(**{**settings, **(device or {})})  # type: ignore[arg-type]
         devices = Devices([only], Throttle(clock), clock)
         courier = RecordingCourier()
+        reports: list[Report] = []
+        logins: list[str] = []
         listener = Listener(
             hostname=HOSTNAME,
             limits=Limits(**limits),  # type: ignore[arg-type]
             certificate=certificate or Certificate(*pair),
             devices=devices,
             courier=courier,
+            on_report=reports.append,
+            on_login=logins.append,
         )
         await listener.start({mode: [Endpoint("127.0.0.1", 0)] for mode in modes or (Mode.STARTTLS,)})
-        relays.append(Relay(listener, courier, devices, only, password, trust, clock, []))
+        relays.append(Relay(listener, courier, devices, only, password, trust, clock, [], reports, logins))
         return relays[-1]
 
     yield start_one

@@ -1383,3 +1383,55 @@ async def test_too_many_connections_on_465(start, events):
     assert await second.rest() == b""
     assert len(events("connection_refused")) == 1
     assert (await first.ask("NOOP"))[0] == 250
+
+
+# What the rest of the relay hears of it.
+
+
+async def test_a_device_hands_in_no_more_than_it_may_in_an_hour(start):
+    relay = await start(device={"hourly_messages": 1})
+    client = await relay.logged_in()
+    assert (await client.submit())[0] == 250
+    code, text = await client.ask(f"MAIL FROM:<{MAILBOX}>")
+    assert (code, text) == (451, "4.7.1 This device may hand in 1 messages an hour. Try again in 60 min")
+
+
+async def test_a_message_that_was_not_accepted_does_not_count(start):
+    relay = await start(device={"hourly_messages": 1})
+    relay.courier.verdict = Verdict(Outcome.DEFERRED, Reply(451, "4.3.0", "Later"))
+    client = await relay.logged_in()
+    assert (await client.submit())[0] == 451
+    relay.courier.verdict = Verdict(Outcome.ACCEPTED, Reply(250, "2.0.0", "Taken"))
+    assert (await client.submit())[0] == 250
+
+
+async def test_logins_are_told(relay):
+    client = await relay.connect()
+    await client.ehlo()
+    await client.start_tls()
+    await client.ehlo()
+    assert (await client.ask(relay.plain(password="wrong")))[0] == 535
+    assert (await client.ask(relay.plain()))[0] == 235
+    assert relay.logins == ["", MAILBOX]
+
+
+async def test_what_became_of_a_message_is_told(relay):
+    client = await relay.logged_in()
+    assert (await client.submit())[0] == 250
+    [report] = relay.reports
+    [submission] = relay.courier.submissions
+    assert (report.id, report.size) == (submission.id, submission.size)
+    assert (report.device, report.mailbox, report.client) == (MAILBOX, MAILBOX, "127.0.0.1")
+    assert report.envelope == submission.envelope
+    assert report.message_id == submission.message_id == "<1@example.org>"
+    assert report.verdict is relay.courier.verdict
+
+
+async def test_what_the_relay_refused_itself_is_told(relay):
+    client = await relay.logged_in()
+    await client.begin()
+    assert (await client.data(b"From: boss@example.net\r\n\r\n.\r\n"))[0] == 550
+    [report] = relay.reports
+    assert report.verdict.outcome is Outcome.REFUSED
+    assert (report.verdict.upstream, report.verdict.key) == (False, "relay-refused")
+    assert report.verdict.reply.text.startswith("The message says From: <boss@example.net>")
