@@ -16,6 +16,7 @@ _log = structlog.get_logger()
 
 _BATCH = 200  # entries in one transaction
 _WAITING = 5000  # entries; some 5 MB
+_GATHER = 0.25  # seconds in which entries come together: a transaction costs more CPU than a message
 _TOUCH = timedelta(minutes=1)
 _PAUSE_FIRST = 1.0  # seconds before a failed batch is tried again; doubled each time
 _PAUSE_LONGEST = 60.0
@@ -49,6 +50,7 @@ class JournalWriter:
         """The last one of each device that went into `_seen`."""
         self._changed = threading.Condition()
         self._closing = False
+        self._flushing = 0
         self._lost = 0
         self._lost_told = 0
         self._failing = False
@@ -72,7 +74,8 @@ class JournalWriter:
                 self._lost += 1
                 return
             self._entries.append(entry)
-            self._changed.notify_all()
+            if len(self._entries) in {1, _BATCH}:  # else the thread knows already
+                self._changed.notify_all()
 
     def seen(self, device: str, at: datetime) -> None:
         """Have it noted that a device was here; once a minute at most. Does not block and does not raise."""
@@ -85,7 +88,12 @@ class JournalWriter:
     def flush(self, timeout: float) -> bool:
         """Wait until nothing waits to be written; False if that takes longer than `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._work(), timeout)
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._work(), timeout)
+            finally:
+                self._flushing -= 1
 
     def close(self, timeout: float) -> None:
         """Write what waits, for at most `timeout` seconds, and end. What is put from now on is lost."""
@@ -124,7 +132,11 @@ class JournalWriter:
             if pause:
                 self._changed.wait_for(lambda: self._closing, self._pause(pause))
             self._changed.wait_for(lambda: self._closing or self._work())
+            self._changed.wait_for(self._in_a_hurry, _GATHER)
             return self._work()
+
+    def _in_a_hurry(self) -> bool:
+        return bool(self._closing or self._flushing or len(self._entries) >= _BATCH)
 
     def _write_entries(self) -> None:
         with self._changed:
