@@ -263,6 +263,8 @@ def refused(address: Endpoint) -> bool:
         socket.create_connection((address.host, address.port), 10).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it was waiting to be accepted in the very moment of the closing
     return False
 
 
