@@ -22,7 +22,6 @@ from relay_app.console.backend import (
     RelayView,
     RequestError,
     SignInKind,
-    SignInState,
     SignInView,
 )
 from relay_app.delivery.upstream import Upstream
@@ -322,7 +321,7 @@ def _sign_in(pending: PendingSignIn) -> SignInView:
         id=pending.id,
         mailbox=pending.mailbox,
         kind=SignInKind(pending.kind.value),
-        state=SignInState(pending.state.value),
+        state=pending.state,
         url=pending.url,
         user_code=pending.user_code,
         redirect_uri=pending.redirect_uri,

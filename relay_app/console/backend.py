@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from relay_app.errors import RelayError
+from relay_app.identity.sign_in import SignInState as SignInState
 from relay_app.identity.tokens import State
 from relay_app.settings import DeviceSettings, Flow
 
@@ -25,14 +26,6 @@ class SignInKind(Enum):
 
     DEVICE_CODE = "device_code"
     AUTHORIZATION_CODE = "authorization_code"
-
-
-class SignInState(Enum):
-    """How a sign-in that was begun is doing."""
-
-    WAITING = "waiting"
-    DONE = "done"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
