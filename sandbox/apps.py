@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
@@ -58,6 +59,10 @@ class App:
     def accepts_redirect(self, uri: str) -> bool:
         """Whether it is registered. The port of http://localhost does not count (RFC 8252 7.3)."""
         return _without_loopback_port(uri) in map(_without_loopback_port, self.redirect_uris)
+
+    def register(self, uris: Iterable[str]) -> None:
+        """Add redirect addresses; those it has already do not count."""
+        self.redirect_uris = tuple(dict.fromkeys([*self.redirect_uris, *uris]))
 
     def may_use(self, address: str) -> bool:
         """Whether an app-only token of this app opens the mailbox."""

@@ -3,8 +3,8 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import trustme
 from cryptography import x509
@@ -18,15 +18,18 @@ _NAMES = ("localhost", "127.0.0.1", "::1")
 class Certificates:
     """Server-side TLS contexts by kind: `good`, `wrong_name`, `self_signed`, `expired`.
 
-    All but `self_signed` are issued by the CA whose certificate `write_ca` puts into a file.
+    All but `self_signed` are issued by the CA. All but `wrong_name` are for localhost and `names`.
     """
 
-    def __init__(self) -> None:
-        self._ca = trustme.CA(organization_name="Relay sandbox")
+    def __init__(self, ca: trustme.CA, names: Sequence[str] = ()) -> None:
+        self._ca = ca
+        self._names = (*_NAMES, *names)
         self.context = cache(self._make_context)
 
-    def write_ca(self, path: Path) -> None:
-        path.write_bytes(self._ca.cert_pem.bytes())
+    @property
+    def ca_pem(self) -> str:
+        """The CA's certificate."""
+        return self._ca.cert_pem.bytes().decode()
 
     def listener(self) -> "ListenerTls":
         """A context for a listener that speaks TLS from the first octet."""
@@ -41,14 +44,16 @@ class Certificates:
     def _leaf(self, kind: str) -> trustme.LeafCert:
         match kind:
             case "good":
-                return self._ca.issue_cert(*_NAMES)
+                return self._ca.issue_cert(*self._names)
             case "wrong_name":
                 return self._ca.issue_cert("mail.example.org")
             case "self_signed":
                 return _self_signed()
             case "expired":
                 then = dt.datetime.now(dt.UTC).replace(tzinfo=None) - dt.timedelta(days=1)
-                return self._ca.issue_cert(*_NAMES, not_before=then - dt.timedelta(days=90), not_after=then)
+                return self._ca.issue_cert(
+                    *self._names, not_before=then - dt.timedelta(days=90), not_after=then
+                )
         raise ValueError(f"There is no certificate {kind!r}.")
 
 

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +30,14 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What is there from the start."""
+    """What is there from the start. With the same directory it is the same after a restart."""
 
+    authority: str
+    """`https://localhost:PORT`, to which MSAL adds a tenant."""
+    smtp: str
+    """`localhost:PORT`"""
+    ca_pem: str = field(repr=False)
+    """The certificate of the CA that both are certified by."""
     tenant: str
     personal: str
     """`me@outlook.com`, with the alias `me.alias@outlook.com`."""
@@ -334,7 +341,9 @@ class SandboxProcess:
     """A sandbox in a process of its own, for as long as the `with` block lasts.
 
     Args:
-        directory: where ca.pem is put.
+        directory: where ca.pem is put, and what outlives the process.
+        host: the address to listen on; "" is localhost.
+        names: further names in the certificates; the first is the one in the addresses.
         entra_port, smtp_port, control_port: 0 takes a free one.
         verbose: the sandbox logs to our stderr.
     """
@@ -343,6 +352,8 @@ class SandboxProcess:
         self,
         directory: Path,
         *,
+        host: str = "",
+        names: Sequence[str] = (),
         entra_port: int = 0,
         smtp_port: int = 0,
         control_port: int = 0,
@@ -352,6 +363,9 @@ class SandboxProcess:
         ports = {"entra": entra_port, "smtp": smtp_port, "control": control_port}
         for service, port in ports.items():
             self._command += [f"--{service}-port", str(port)]
+        self._command += ["--host", host] if host else []
+        for name in names:
+            self._command += ["--name", name]
         self._command += ["--verbose"] if verbose else []
         self.authority = ""
         """`https://localhost:PORT`, to which MSAL adds a tenant."""

@@ -22,22 +22,30 @@ from sandbox.directory import account_at
 from sandbox.faults import ENTRA_STAGES, Fault, FaultBook
 from sandbox.grants import Consent
 from sandbox.outlook import Outlook
-from sandbox.world import World
+from sandbox.world import PERSONAL, WORK, World
 
 Json = dict[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _DEFAULT_SCOPES = "https://outlook.office.com/SMTP.Send offline_access openid profile"
 
 
 class ControlApi:
     """The web application."""
 
-    def __init__(self, world: World, outlook: Outlook, entra_tls: ListenerTls) -> None:
+    def __init__(
+        self, world: World, outlook: Outlook, entra_tls: ListenerTls, keep: Callable[[], object]
+    ) -> None:
+        """`keep` is called after each change."""
         self._world = world
         self._outlook = outlook
         self._entra_tls = entra_tls
+        self._keep = keep
+        self.authority = ""
+        self.smtp = ""
+        """Where Entra and Outlook can be reached, known once they listen."""
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[_explain])
+        app = web.Application(middlewares=[_explain, self._kept])
         app.router.add_routes(
             [
                 web.get("/world", self.world),
@@ -72,13 +80,16 @@ class ControlApi:
     # -- who there is ---------------------------------------------------------------------------------------
 
     async def world(self, _request: web.Request) -> web.Response:
-        """The tenant, and the accounts and apps that are there from the start."""
+        """The addresses, the CA, and the tenant, accounts and apps that are there from the start."""
         world = self._world
         return web.json_response(
             {
+                "authority": self.authority,
+                "smtp": self.smtp,
+                "ca_pem": world.certificates.ca_pem,
                 "tenant": world.tenant,
-                "personal": world.personal.address,
-                "work": world.work.address,
+                "personal": PERSONAL,
+                "work": WORK,
                 "client_id": world.confidential_app.client_id,
                 "client_secret": world.confidential_app.secrets[0].value,
                 "public_client_id": world.public_app.client_id,
@@ -293,11 +304,16 @@ class ControlApi:
         counters = Counters(self._world.journal.counts, self._world.entra_counts)
         return web.json_response(asdict(counters))
 
+    @web.middleware
+    async def _kept(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if request.method != "GET":
+            self._keep()
+        return response
+
 
 @web.middleware
-async def _explain(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except KeyError as error:

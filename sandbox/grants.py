@@ -4,14 +4,18 @@ import base64
 import datetime as dt
 import hashlib
 import secrets
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox import aadsts
 from sandbox.accounts import Account
 from sandbox.apps import App
 from sandbox.clock import Clock
 from sandbox.limits import Limits
+
+Entry = Mapping[str, Any]
+"""Something that happened to a refresh token, as JSON: `replay` makes it happen again."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class Grants:
         self._codes: dict[str, Code] = {}
         self._devices: dict[str, Device] = {}
         self._consents: dict[tuple[str, str], frozenset[str]] = {}
+        self.record: Callable[[Entry], object] = lambda _entry: None
+        """Told of everything that happens to a refresh token, before anybody is given it."""
 
     def remember(self, account: Account, client_id: str, scopes: frozenset[str]) -> None:
         """The person has agreed to these scopes, and need not be asked again."""
@@ -89,6 +95,7 @@ class Grants:
         now = self._clock.now()
         token = RefreshToken(consent, issued_at=now, used_at=now)
         self._refresh[token.value] = token
+        self.record(_issued(token))
         return token.value
 
     def refresh(self, value: str, app: App) -> Consent:
@@ -107,18 +114,45 @@ class Grants:
             raise aadsts.idle_refresh_token(_stamp(token.issued_at), int(now - token.used_at))
         token.used_at = now
         if self._limits.refresh_tokens_once:
-            del self._refresh[value]
+            self.forget_refresh(value)
         return token.consent
 
     def forget_refresh(self, value: str) -> None:
         """Make one refresh token unknown (AADSTS70000 from now on)."""
         self._refresh.pop(value, None)
+        self.record({"token": value, "forgotten": True})
 
     def revoke(self, account: Account, spared: Container[str] = ()) -> None:
         """End every sign-in of the account but those with the `spared` apps (AADSTS50173 from now on)."""
         for token in self._refresh.values():
             if token.consent.account is account and token.consent.client_id not in spared:
                 token.revoked_at = self._clock.now()
+                self.record(_revoked(token))
+
+    def entries(self) -> Iterator[Entry]:
+        """What must happen again for the refresh tokens to be as they are now."""
+        for token in self._refresh.values():
+            yield _issued(token)
+            if token.revoked_at:
+                yield _revoked(token)
+
+    def replay(self, entry: Entry, accounts: Mapping[str, Account]) -> None:
+        """Let an entry happen again. `accounts` by oid: what is of nobody there is over.
+
+        Raises:
+            KeyError, TypeError: it is no entry.
+        """
+        value = str(entry["token"])
+        if "forgotten" in entry:
+            self._refresh.pop(value, None)
+        elif "revoked_at" in entry:
+            if value in self._refresh:
+                self._refresh[value].revoked_at = entry["revoked_at"]
+        elif entry["oid"] in accounts:
+            account, scopes = accounts[entry["oid"]], frozenset(entry["scopes"])
+            consent = Consent(account, entry["client_id"], scopes, entry["nonce"])
+            issued_at = entry["issued_at"]
+            self._refresh[value] = RefreshToken(consent, issued_at, used_at=issued_at, value=value)
 
     def issue_code(self, consent: Consent, redirect_uri: str, challenge: str) -> str:
         value = "M.C5_" + secrets.token_urlsafe(40)
@@ -175,6 +209,21 @@ class Grants:
             raise aadsts.authorization_pending()
         del self._devices[value]
         return device.consent
+
+
+def _issued(token: RefreshToken) -> Entry:
+    return {
+        "token": token.value,
+        "oid": token.consent.account.oid,
+        "client_id": token.consent.client_id,
+        "scopes": sorted(token.consent.scopes),
+        "nonce": token.consent.nonce,
+        "issued_at": token.issued_at,
+    }
+
+
+def _revoked(token: RefreshToken) -> Entry:
+    return {"token": token.value, "revoked_at": token.revoked_at}
 
 
 def _s256(verifier: str) -> str:

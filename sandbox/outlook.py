@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from sandbox.ports import bind_local
+from sandbox.ports import bind
 from sandbox.smtp_session import SmtpSession
 from sandbox.wire import Wire
 from sandbox.world import World
@@ -19,10 +19,10 @@ class Outlook:
         self._sessions: dict[asyncio.Task[None], SmtpSession] = {}
         self._servers: list[asyncio.Server] = []
 
-    async def start(self, port: int) -> int:
-        """Listen on localhost and return the port."""
+    async def start(self, host: str, port: int) -> int:
+        """Listen on an address ("": localhost) and return the port."""
         loop = asyncio.get_running_loop()
-        sockets = bind_local(port)
+        sockets = bind(host, port)
         for listener in sockets:
             server = await loop.create_server(lambda: Wire(self._open), sock=listener, backlog=512)
             self._servers.append(server)

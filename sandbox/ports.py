@@ -1,4 +1,4 @@
-"""Listening sockets on this machine."""
+"""Listening sockets."""
 
 import errno
 import socket
@@ -6,12 +6,18 @@ import socket
 _ATTEMPTS = 20
 
 
-def bind_local(port: int) -> list[socket.socket]:
-    """Bind 127.0.0.1 and, where the machine has IPv6, ::1 to the same port (0: a free one).
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind an IP address to a port (0: a free one). "" is 127.0.0.1 and, if the machine has IPv6, ::1 too.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or the address is not this machine's.
     """
+    if host:
+        return [_bind(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)]
+    return _bind_local(port)
+
+
+def _bind_local(port: int) -> list[socket.socket]:
     for _ in range(_ATTEMPTS):
         first = _bind(socket.AF_INET, "127.0.0.1", port)
         try:

@@ -1,4 +1,4 @@
-"""The tokens that Entra signs and Outlook verifies: JWTs (RFC 7519), RS256, with a key made at start."""
+"""The tokens that Entra signs and Outlook verifies: JWTs (RFC 7519), RS256."""
 
 import base64
 import json
@@ -38,11 +38,11 @@ class BadToken(Exception):
 class TokenMint:
     """Signs and verifies."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, key: rsa.RSAPrivateKey, key_id: str) -> None:
         self._clock = clock
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._public = self._key.public_key()
-        self._kid = uuid.uuid4().hex
+        self._key = key
+        self._public = key.public_key()
+        self._kid = key_id
 
     def keys(self) -> dict[str, Any]:
         """The JWKS document (RFC 7517)."""

@@ -1,6 +1,10 @@
 """Everything there is in the sandbox: one tenant, its apps and accounts, and the rules of the place."""
 
 import uuid
+from dataclasses import dataclass, field
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.accounts import CONSUMER_TENANT, Account
 from sandbox.apps import App, Secret
@@ -20,10 +24,46 @@ WORK = "office@example.org"
 SHARED_ENDPOINTS = frozenset({"common", "organizations", "consumers"})
 
 
+@dataclass(slots=True)
+class Origin:
+    """What a world begins with."""
+
+    tenant: str
+    signing_key: rsa.RSAPrivateKey = field(repr=False)
+    key_id: str
+    accounts: list[Account]
+    apps: list[App]
+    """The confidential app, the public app, then those added later."""
+
+    @classmethod
+    def new(cls) -> Self:
+        """The default: one app of each kind, one account of each kind."""
+        tenant = str(uuid.uuid4())
+        return cls(
+            tenant=tenant,
+            signing_key=rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            key_id=uuid.uuid4().hex,
+            accounts=[
+                Account(PERSONAL, CONSUMER_TENANT, personal=True, aliases=("me.alias@outlook.com",)),
+                Account(WORK, tenant, personal=False, aliases=("sales@example.org",)),
+            ],
+            apps=[
+                App(
+                    name="Relay (confidential)",
+                    tenant=tenant,
+                    secrets=[Secret()],
+                    roles=frozenset({"SMTP.SendAsApp"}),
+                    mailboxes=(WORK,),
+                ),
+                App(name="Relay (public)", tenant=tenant),
+            ],
+        )
+
+
 class World:
     """State shared by Entra, Outlook and the control API. Lives in one event loop."""
 
-    def __init__(self, certificates: Certificates) -> None:
+    def __init__(self, certificates: Certificates, origin: Origin) -> None:
         self.certificates = certificates
         self.clock = Clock()
         self.limits = Limits()
@@ -31,31 +71,14 @@ class World:
         self.smtp_certificate = "good"
         self.entra_faults = FaultBook()
         self.entra_counts = EntraCounts()
-        self.tenant = str(uuid.uuid4())
-        self.mint = TokenMint(self.clock)
+        self.tenant = origin.tenant
+        self.mint = TokenMint(self.clock, origin.signing_key, origin.key_id)
         self.grants = Grants(self.clock, self.limits)
         self.journal = Journal(self.limits)
         self.usage = Usage(self.clock, self.limits)
-        self.accounts: dict[str, Account] = {}
-        self.apps: dict[str, App] = {}
-        self._furnish()
-
-    def _furnish(self) -> None:
-        """The default world: one app of each kind, one account of each kind."""
-        self.personal = Account(PERSONAL, CONSUMER_TENANT, personal=True, aliases=("me.alias@outlook.com",))
-        self.work = Account(WORK, self.tenant, personal=False, aliases=("sales@example.org",))
-        self.add_account(self.personal)
-        self.add_account(self.work)
-        self.confidential_app = App(
-            name="Relay (confidential)",
-            tenant=self.tenant,
-            secrets=[Secret()],
-            roles=frozenset({"SMTP.SendAsApp"}),
-            mailboxes=(WORK,),
-        )
-        self.public_app = App(name="Relay (public)", tenant=self.tenant)
-        self.add_app(self.confidential_app)
-        self.add_app(self.public_app)
+        self.accounts = {account.address.casefold(): account for account in origin.accounts}
+        self.apps = {app.client_id: app for app in origin.apps}
+        self.confidential_app, self.public_app = origin.apps[:2]
 
     def add_account(self, account: Account) -> None:
         self.accounts[account.address.casefold()] = account
