@@ -3,9 +3,9 @@
 Unraid turns a template into a `docker create` command when somebody clicks Update, Apply or Force update.
 This module does the same, so that a test can find out whether the container such a click makes equals the one
 that Ansible made. It follows unraid/webgui at 8d40212 (7.4 beta, August 2026): the functions xmlToVar and
-xmlToCommand in emhttp/plugins/dynamix.docker.manager/include/Helpers.php. It keeps their peculiarities where they
-can bite: a network that is not there silently becomes "none", network names are lower-cased, runs of white space
-shrink to one blank even inside a value.
+xmlToCommand in emhttp/plugins/dynamix.docker.manager/include/Helpers.php. It keeps their peculiarities where
+they can bite: a network that is not there silently becomes "none", network names are lower-cased, runs of
+white space shrink to one blank even inside a value.
 
 Not followed, and refused: templates of version 1, and Tailscale.
 """
