@@ -1,0 +1,468 @@
+"""The GitHub workflows: what zizmor and the schemas do not check; and the scripts beside them."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GITHUB = ROOT / ".github"
+PATHS = sorted((GITHUB / "workflows").iterdir())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+NAMES = ["ci", "image", "release", "scan"]
+
+# Programs that look for known vulnerabilities or secrets.
+SCANNERS = re.compile(
+    r"pip-audit|trivy|grype|anchore|snyk|osv-scanner|codeql|scout|gitleaks|trufflehog", re.IGNORECASE
+)
+# Triggers that run with the repository's secrets on what a stranger wrote.
+DANGEROUS = {"pull_request_target", "workflow_run", "issue_comment", "issues", "discussion"}
+
+
+def load(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text("utf-8"))
+    assert isinstance(document, dict)
+    # YAML 1.1 reads the key `on` as true.
+    return {"on" if key is True else key: value for key, value in document.items()}
+
+
+def triggers(workflow: dict[str, Any]) -> set[str]:
+    on = workflow["on"]
+    return {on} if isinstance(on, str) else set(on)
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """For each job: where it is, its workflow, and the job."""
+    for path in PATHS:
+        workflow = load(path)
+        for name, job in workflow["jobs"].items():
+            yield f"{path.name}: {name}", workflow, job
+
+
+def steps() -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, _, job in jobs():
+        for number, step in enumerate(job.get("steps", []), 1):
+            yield f"{where}, step {number}", step
+
+
+def privileges(job: dict[str, Any]) -> set[str]:
+    """What a thief would find in the job: permissions to write, and secrets."""
+    found = {name for name, access in job["permissions"].items() if access == "write"}
+    return found | set(re.findall(r"secrets\.\w+|secrets: inherit", yaml.safe_dump(job)))
+
+
+def for_pull_requests(workflow: dict[str, Any], job: dict[str, Any]) -> bool:
+    """Whether the job can run for a pull request. To be sure of it, one form of condition is understood."""
+    if "pull_request" not in triggers(workflow):
+        return False
+    condition = str(job.get("if", ""))
+    if condition == "github.event_name == 'push'":
+        return False
+    if re.search(r"always|cancelled|failure", condition):
+        return True  # whatever became of the jobs that it needs
+    needed = job.get("needs", [])
+    needed = [needed] if isinstance(needed, str) else needed
+    return all(for_pull_requests(workflow, workflow["jobs"][name]) for name in needed)
+
+
+def read_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, GITHUB / "scripts" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_these_are_all() -> None:
+    assert [path.name for path in PATHS] == [f"{name}.yml" for name in NAMES]
+    assert len(list(steps())) > 20
+
+
+# --- what runs is what was looked at --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_actions_are_pinned_to_commits_with_the_version_beside(path: Path) -> None:
+    lines = [
+        line.strip() for line in path.read_text("utf-8").splitlines() if re.match(r"\s*(- )?uses:", line)
+    ]
+    assert lines
+    for line in lines:
+        ours = re.fullmatch(r"(- )?uses: \$/(?P<file>\.github/workflows/\w+\.yml)", line)
+        if ours:
+            assert (ROOT / ours["file"]).is_file(), line
+            assert "workflow_call" in triggers(load(ROOT / ours["file"])), line
+        else:
+            assert re.fullmatch(r"(- )?uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+def test_no_action_is_there_in_two_versions() -> None:
+    text = "".join(path.read_text("utf-8") for path in PATHS)
+    pins = set(re.findall(r"uses: ([^@\s]+)@(.+)", text))
+    assert len({action for action, _ in pins}) == len(pins), sorted(pins)
+
+
+def test_images_are_pinned_to_digests() -> None:
+    text = "".join(path.read_text("utf-8") for path in PATHS)
+    images = re.findall(r"docker\.io/\S+", text)
+    assert images
+    for image in images:
+        assert re.fullmatch(r"docker\.io/[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+    for where, _, job in jobs():
+        assert not {"container", "services"} & set(job), f"{where}: pin its image, then say so here"
+
+
+def test_what_builds_the_image_is_pinned_wherever_it_builds() -> None:
+    inputs = [(step["uses"].partition("@")[0], step.get("with", {})) for _, step in steps() if "uses" in step]
+    for action, given in inputs:
+        if action == "docker/setup-qemu-action":
+            assert given["image"] == "${{ env.BINFMT }}"
+        if action == "docker/setup-buildx-action":
+            assert given["driver-opts"] == "image=${{ env.BUILDKIT }}"
+        if action == "docker/build-push-action" and "load" not in given:
+            assert given["sbom"] == "generator=${{ env.SBOM }}"
+            assert given["provenance"] == "mode=max"
+
+
+# --- who may do what ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_permitted_unless_a_job_says_so() -> None:
+    for path in PATHS:
+        assert load(path)["permissions"] == {}, path.name
+    for where, _, job in jobs():
+        assert isinstance(job.get("permissions"), dict), f"{where}: which permissions?"
+
+
+def test_only_these_jobs_hold_anything() -> None:
+    held = {where: found for where, _, job in jobs() if (found := privileges(job))}
+    assert held == {
+        "image.yml: publish": {"packages", "secrets.GHCR_TOKEN"},
+        "image.yml: attest": {"id-token", "attestations"},
+        # What it hands to image.yml.
+        "release.yml: image": {"packages", "id-token", "attestations", "secrets.GHCR_TOKEN"},
+        "release.yml: release": {"contents"},
+    }
+
+
+def test_who_holds_something_runs_no_scanner() -> None:
+    for where, _, job in jobs():
+        if privileges(job):
+            assert not SCANNERS.search(yaml.safe_dump(job)), where
+
+
+def test_who_scans_holds_nothing() -> None:
+    scanning = [(where, job) for where, _, job in jobs() if SCANNERS.search(yaml.safe_dump(job))]
+    assert [where for where, _ in scanning] == ["scan.yml: python"]
+    for where, job in scanning:
+        assert job["permissions"] == {"contents": "read"}, where
+        assert "github.token" not in yaml.safe_dump(job), where
+
+
+def test_who_holds_something_does_not_run_for_pull_requests() -> None:
+    for where, workflow, job in jobs():
+        if privileges(job):
+            assert not for_pull_requests(workflow, job), where
+
+
+def test_no_trigger_hands_secrets_to_strangers() -> None:
+    for path in PATHS:
+        assert not triggers(load(path)) & DANGEROUS, path.name
+
+
+def test_who_holds_something_runs_actions_of_github_and_docker_only() -> None:
+    for where, _, job in jobs():
+        if privileges(job):
+            owners = {step["uses"].partition("/")[0] for step in job.get("steps", []) if "uses" in step}
+            assert owners <= {"actions", "docker"}, where
+
+
+def test_the_checked_out_files_have_no_token() -> None:
+    for where, step in steps():
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False, where
+
+
+# --- what they run is there -----------------------------------------------------------------------------
+
+
+def test_no_expression_is_pasted_into_a_script() -> None:
+    for where, step in steps():
+        assert "${{" not in step.get("run", ""), f"{where}: hand it over in env"
+
+
+def test_a_failure_inside_a_pipe_is_a_failure() -> None:
+    """With `shell: bash` GitHub sets pipefail; without it, not."""
+    for path in PATHS:
+        assert load(path)["defaults"] == {"run": {"shell": "bash"}}, path.name
+    for where, step in steps():
+        assert "shell" not in step, where
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    called = {name for _, step in steps() for name in re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))}
+    assert called
+    assert called <= targets
+
+
+def test_files_that_are_named_exist() -> None:
+    named = {
+        (where, name)
+        for where, step in steps()
+        for name in re.findall(
+            r"(?<![\w./-])(?:\.ci|\.github|tests|requirements)/[\w./-]+", step.get("run", "")
+        )
+    }
+    assert {".ci/run", "tests/system_packages.sh"} <= {name for _, name in named}
+    for where, name in named:
+        assert (ROOT / name).exists(), f"{where}: {name}"
+
+
+def test_scripts_that_are_called_by_name_can_be() -> None:
+    for name in (".ci/run", "tests/system_packages.sh"):
+        assert os.access(ROOT / name, os.X_OK), name
+
+
+def test_each_python_that_we_claim_is_tested() -> None:
+    claimed = re.findall(
+        r"Programming Language :: Python :: (3\.\d+)", "\n".join(PYPROJECT["project"]["classifiers"])
+    )
+    matrix = load(GITHUB / "workflows" / "ci.yml")["jobs"]["python"]["strategy"]["matrix"]
+    assert matrix == {"python": claimed}
+
+
+def test_everything_is_run_once() -> None:
+    running = [where for where, step in steps() if ".ci/run" in step.get("run", "")]
+    assert [where.partition(",")[0] for where in running] == ["ci.yml: everything"]
+
+
+# --- the image ------------------------------------------------------------------------------------------
+
+
+def image() -> dict[str, Any]:
+    return load(GITHUB / "workflows" / "image.yml")
+
+
+def test_pull_requests_and_pushes_to_main_are_tested() -> None:
+    assert "pull_request" in triggers(load(GITHUB / "workflows" / "ci.yml"))
+    assert image()["on"]["push"] == {"branches": ["main"]}
+    tests = image()["jobs"]["tests"]
+    assert tests["uses"] == "$/.github/workflows/ci.yml"
+    assert not for_pull_requests(image(), tests)  # ci.yml itself does
+
+
+def test_nothing_is_published_that_was_not_tested() -> None:
+    assert image()["jobs"]["publish"]["needs"] == "tests"
+    assert image()["jobs"]["publish"]["if"] == "github.event_name == 'push'"  # and so: if the tests passed
+    release = load(GITHUB / "workflows" / "release.yml")["jobs"]
+    assert (release["image"]["needs"], release["release"]["needs"]) == ("check", "image")
+
+
+def test_the_tags_move_last() -> None:
+    """Pushed without a tag, looked at, started; only then do tags point to it."""
+    publish = image()["jobs"]["publish"]["steps"]
+    [build] = [step for step in publish if step.get("id") == "build"]
+    assert build["with"]["tags"] == "${{ steps.name.outputs.name }}"
+    assert "push-by-digest=true" in build["with"]["outputs"]
+    assert "push" not in build["with"]
+    scripts = [step.get("run", "") for step in publish[publish.index(build) :]]
+    order = ["check_index.py", "docker run", "imagetools create"]
+    at = [next(number for number, script in enumerate(scripts) if part in script) for part in order]
+    assert at == sorted(set(at))
+
+
+def test_both_architectures_are_built_checked_and_started() -> None:
+    for name in ("build", "publish"):
+        built = [
+            step["with"]["platforms"]
+            for step in image()["jobs"][name]["steps"]
+            if "platforms" in step.get("with", {})
+        ]
+        assert "linux/amd64,linux/arm64" in built, name
+    scripts = "\n".join(step.get("run", "") for step in image()["jobs"]["publish"]["steps"])
+    assert scripts.count('check_index.py "$DIGEST" linux/amd64 linux/arm64') == 2
+    assert "for platform in linux/amd64 linux/arm64; do" in scripts
+
+
+def test_a_build_for_a_pull_request_is_not_pushed() -> None:
+    build = yaml.safe_dump(image()["jobs"]["build"])
+    assert not re.search(r"push: true|push=true|type=registry|login-action", build)
+
+
+def test_called_workflows_do_not_wait_for_themselves() -> None:
+    """github.workflow is the caller's name in a called workflow: both would be in one group."""
+    groups = [load(path)["concurrency"]["group"] for path in PATHS]
+    assert not [group for group in groups if "github.workflow" in group]
+    assert len(set(groups)) == len(groups)
+
+
+# --- .github/scripts/check_index.py ---------------------------------------------------------------------
+
+PLATFORMS = ["linux/amd64", "linux/arm64"]
+OCI = "application/vnd.oci.image."
+
+
+def entry(platform: str, attests: str = "") -> dict[str, Any]:
+    """A line of an index, as BuildKit writes it."""
+    system, architecture = platform.split("/")
+    digest = f"sha256:{hashlib.sha256((platform + attests).encode()).hexdigest()}"
+    annotations = {
+        "vnd.docker.reference.digest": attests,
+        "vnd.docker.reference.type": "attestation-manifest",
+    }
+    return {
+        "mediaType": f"{OCI}manifest.v1+json",
+        "digest": digest,
+        "size": 1234,
+        "platform": {"architecture": architecture, "os": system},
+    } | ({"annotations": annotations} if attests else {})
+
+
+def check_index(manifest: dict[str, Any], digest: str = "") -> list[str]:
+    raw = json.dumps(manifest).encode()
+    found = read_script("check_index").problems(
+        raw, digest or f"sha256:{hashlib.sha256(raw).hexdigest()}", PLATFORMS
+    )
+    assert isinstance(found, list)
+    return found
+
+
+def index(*entries: dict[str, Any], media_type: str = f"{OCI}index.v1+json") -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": media_type, "manifests": list(entries)}
+
+
+AMD64, ARM64 = entry("linux/amd64"), entry("linux/arm64")
+ATTESTED = [entry("unknown/unknown", AMD64["digest"]), entry("unknown/unknown", ARM64["digest"])]
+
+
+def test_an_index() -> None:
+    assert check_index(index(AMD64, ARM64, *ATTESTED)) == []
+
+
+def test_a_single_image_is_no_index() -> None:
+    [problem] = check_index({"schemaVersion": 2, "mediaType": f"{OCI}manifest.v1+json", "layers": []})
+    assert f"'{OCI}manifest.v1+json', not an index" in problem
+
+
+def test_another_digest() -> None:
+    [problem] = check_index(index(AMD64, ARM64, *ATTESTED), digest="sha256:" + "0" * 64)
+    assert "not sha256:0000" in problem
+
+
+def test_an_architecture_that_is_missing() -> None:
+    assert check_index(index(AMD64, *ATTESTED)) == [
+        "There is no image for linux/arm64, only for linux/amd64, unknown/unknown."
+    ]
+
+
+def test_attestations_that_are_missing() -> None:
+    assert check_index(index(AMD64, ARM64, ATTESTED[0])) == [
+        "The image for linux/arm64 has no attestations. Build with provenance and sbom."
+    ]
+
+
+# --- .github/scripts/release_notes.py -------------------------------------------------------------------
+
+CHANGES = """# Changes
+
+## Unreleased
+
+- Later.
+
+## 1.2.3 (2027-01-31)
+
+- New.
+
+### More
+
+- Text.
+
+## 1.2.2
+
+- Old.
+"""
+
+
+def release_notes(directory: Path, tag: str, changes: str = CHANGES, version: str = "1.2.3") -> str:
+    (directory / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    (directory / "CHANGELOG.md").write_text(changes)
+    script = read_script("release_notes")
+    try:
+        return str(script.notes(tag, directory))
+    except script.NotReady as problem:
+        return f"NotReady: {problem}"
+
+
+def test_the_section_of_the_release(tmp_path: Path) -> None:
+    assert release_notes(tmp_path, "v1.2.3") == "- New.\n\n### More\n\n- Text."
+
+
+@pytest.mark.parametrize(
+    ("tag", "changes", "version", "expected"),
+    [
+        ("v1.2.3", CHANGES, "1.2.4", "The tag says 1.2.3, pyproject.toml says 1.2.4."),
+        ("v1.2", CHANGES, "1.2", "The tag 'v1.2' is not vX.Y.Z"),
+        ("v1.2.3-rc.1", CHANGES, "1.2.3rc1", "is not vX.Y.Z"),
+        ("v1.2.4", CHANGES, "1.2.4", "has no sections '## 1.2.4'"),
+        ("v1.2.3", CHANGES + "\n## 1.2.3\n\n- Again.\n", "1.2.3", "has 2 sections"),
+        ("v1.2.3", "# Changes\n\n## 1.2.3\n\n## 1.2.2\n\n- Old.\n", "1.2.3", "is empty"),
+    ],
+)
+def test_what_is_no_release(tmp_path: Path, tag: str, changes: str, version: str, expected: str) -> None:
+    found = release_notes(tmp_path, tag, changes, version)
+    assert found.startswith("NotReady: ")
+    assert expected in found
+    assert "tag" in found.lower()
+
+
+def test_our_change_log_is_written_so() -> None:
+    headings = re.findall(r"^## +(.+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings
+    for heading in headings:
+        assert re.fullmatch(r"Unreleased|\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", heading), heading
+
+
+# --- dependabot.yml -------------------------------------------------------------------------------------
+
+
+def updates() -> list[dict[str, Any]]:
+    found = load(GITHUB / "dependabot.yml")["updates"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_updates_wait_and_come_together() -> None:
+    assert {update["package-ecosystem"] for update in updates()} == {"github-actions", "pip", "docker"}
+    for update in updates():
+        assert update["cooldown"] == {"default-days": 7}, update
+        assert update["groups"], update
+
+
+def test_updates_look_where_something_is() -> None:
+    wanted = {
+        "github-actions": ".github/workflows/*.yml",
+        "pip": "**/requirements*/*.txt",
+        "docker": "Dockerfile",
+    }
+    for update in updates():
+        directory = ROOT / update["directory"].lstrip("/")
+        pattern = "requirements.txt" if directory != ROOT else wanted[update["package-ecosystem"]]
+        assert next(directory.glob(pattern), None), update
+
+
+def test_what_is_pinned_twice_is_not_updated() -> None:
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "dev.txt").read_text("utf-8"), re.MULTILINE)
+    twice = {name for name in pins if pins.count(name) > 1}
+    ignored = {rule["dependency-name"] for update in updates() for rule in update.get("ignore", [])}
+    assert ignored == twice
