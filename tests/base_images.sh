@@ -32,10 +32,12 @@ obtain() {
     return 1
 }
 
+# shellcheck source=/dev/null
 release() { (. /etc/os-release && echo "${VERSION_CODENAME:?/etc/os-release has no VERSION_CODENAME}"); }
 
 # Where this machine's apt takes its release from.
 mirror() {
+    # shellcheck disable=SC2016  # apt's variables, not ours
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         awk -v release="$(release)" '!found && $2 == release && $3 == "main" { print $1; found = 1 }'
 }
@@ -48,12 +50,7 @@ fingerprint() {
 need_debootstrap() {
     [[ $EUID -eq 0 ]] || die "no image can be pulled ($(tail -n 1 "$scratch/pull.log")), and a stand-in takes root: sudo --preserve-env $0"
     command -v apt-get >/dev/null || die "no image can be pulled ($(tail -n 1 "$scratch/pull.log")), and there is no apt-get here to make a stand-in. Set PYTHON_IMAGE and DEBIAN_IMAGE to images that the engine has."
-    command -v debootstrap >/dev/null && return
-    say "installing debootstrap"
-    install=(env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends --no-remove debootstrap)
-    "${install[@]}" </dev/null >"$scratch/apt.log" 2>&1 ||
-        { apt-get update >"$scratch/apt.log" 2>&1 && "${install[@]}" </dev/null >"$scratch/apt.log" 2>&1; } ||
-        die "apt-get could not install debootstrap. It said: $(tail -n 5 "$scratch/apt.log")"
+    "${0%/*}/system_packages.sh" debootstrap:debootstrap >&2
 }
 
 # debootstrap, and the certificate authorities that this machine trusts.
@@ -107,7 +104,7 @@ DOCKERFILE
 }
 
 docker info >/dev/null 2>"$scratch/info.log" ||
-    die "no Docker engine answers: $(tail -n 1 "$scratch/info.log"). Run: tests/engine.sh ensure"
+    die "no Docker engine answers (run: tests/engine.sh ensure). It was asked with: docker info, which says: $(tail -n 1 "$scratch/info.log")"
 # Made elsewhere, /root/.cache for one; there may be no HOME under sudo.
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/smtp-relay
 mkdir -p "$cache"

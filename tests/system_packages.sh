@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Install the programs that the scenarios run for real. Debian and its relatives; quick when nothing is missing.
+# Install the programs that the tests run for real. Debian and its relatives; quick when nothing is missing.
+#
+#   tests/system_packages.sh                      all of them
+#   tests/system_packages.sh PROGRAM:PACKAGE...   these alone
 #
 # Postfix is here for /usr/sbin/smtp-sink alone, Dovecot and PostgreSQL for servers that each test run starts and
-# stops by hand. None may begin to serve on this machine, so their services are not started and not
-# enabled, and the mail servers left without a configuration; and nothing may be removed to make room (another mail server, say).
+# stops by hand, Docker for tests/engine.sh to start. None may begin to serve on this machine, so their services are
+# not started and not enabled, and the mail servers left without a configuration; and nothing may be removed to make
+# room (another mail server, say).
 set -euo pipefail
 
 # program:package. libnet-ssleay-perl is what swaks does TLS with,
@@ -17,16 +21,20 @@ needed=(
     smtp-sink:postfix
     chromium:chromium
     npm:npm
+    docker-compose:docker-compose
 )
 missing=()
 PATH="$PATH:/usr/sbin:/sbin"
+if [[ $# -gt 0 ]]; then needed=("$@"); fi
 for pair in "${needed[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
-[[ -x /usr/lib/dovecot/submission-login ]] || missing+=(dovecot-submissiond)
-perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
-perl -MIO::Socket::INET6 -e 1 2>/dev/null || missing+=(libio-socket-inet6-perl)
+if [[ $# -eq 0 ]]; then
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+    [[ -x /usr/lib/dovecot/submission-login ]] || missing+=(dovecot-submissiond)
+    perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl)
+    perl -MIO::Socket::INET6 -e 1 2>/dev/null || missing+=(libio-socket-inet6-perl)
+fi
 
 if [[ ${#missing[@]} -eq 0 ]]; then
     echo "System packages: all there."
@@ -37,7 +45,7 @@ if ! command -v apt-get >/dev/null; then
     exit 1
 fi
 if [[ $EUID -ne 0 ]]; then
-    echo "System packages: missing ${missing[*]}. Run: sudo tests/system_packages.sh" >&2
+    echo "System packages: missing ${missing[*]}. Run: sudo tests/system_packages.sh $*" >&2
     exit 1
 fi
 
@@ -75,6 +83,7 @@ if [[ -d /run/systemd/system ]]; then
             postfix) systemctl --quiet disable postfix.service ;;
             dovecot-core) systemctl --quiet disable dovecot.service dovecot.socket ;;
             postgresql) systemctl --quiet disable postgresql.service ;;
+            docker.io) systemctl --quiet disable docker.service docker.socket containerd.service ;;
         esac
     done
 fi
