@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -34,6 +35,26 @@ def serve(verbose: bool) -> None:
 
         app = App(settings.load(os.environ), lambda: settings.load(os.environ))
         asyncio.run(app.run())
+
+
+@main.command()
+def check() -> None:
+    """Read the settings and the files they name, and say what is wrong with them.
+
+    Changes nothing, opens no database, asks nobody. Exit status 0: they can be used; 2: they cannot.
+    """
+    from relay_app import log, settings
+
+    log.configure()
+    with _explained("start"):
+        from relay_app.resources import check_files
+
+        loaded = settings.load(os.environ)
+        check_files(loaded)
+    click.echo(
+        f"The settings can be used: {_counted(len(loaded.mailboxes), 'mailbox', 'mailboxes')}, "
+        f"{_counted(len(loaded.devices), 'device', 'devices')}."
+    )
 
 
 @main.command()
@@ -97,6 +118,46 @@ def login(mailbox: str | None, file: TextIO | None) -> None:
 
 
 @main.group()
+def vault() -> None:
+    """The mailboxes' sign-ins, encrypted."""
+
+
+@vault.command()
+@click.option(
+    "--new-key-file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file with the new key: openssl rand -base64 32 | tr '+/' '-_'",
+)
+def rekey(new_key_file: Path) -> None:
+    """Encrypt the vault with another key: all of it at once, or nothing.
+
+    Stop the relay first. One that keeps running with the old key cannot read its sign-ins any more, and would
+    store a new sign-in under the old key.
+
+    The settings are those of the relay, with the old key. Afterwards put the new key where RELAY_VAULT_KEY or
+    RELAY_VAULT_KEY_FILE has the old one, and start the relay. If neither is set, the key is vault.key in the
+    data directory, and is replaced there.
+
+    If it was interrupted, run it again: what has the new key already is left alone.
+    """
+    from relay_app import log, settings
+
+    log.configure()
+    with _explained("change the vault's key"):
+        from relay_app.resources import rekey_vault
+
+        loaded = settings.load(os.environ)
+        done = rekey_vault(loaded, new_key_file)
+    click.echo(
+        f"{_counted(done.changed, 'entry', 'entries')} encrypted with the new key"
+        + (f", {done.kept} had it already." if done.kept else ".")
+    )
+    if loaded.vault_key:
+        click.echo("Put the new key where RELAY_VAULT_KEY or RELAY_VAULT_KEY_FILE has the old one.")
+
+
+@main.group()
 def alert() -> None:
     """Messages to the relay's owner."""
 
@@ -134,6 +195,10 @@ def trace(text: str, limit: int) -> None:
             click.echo(stories(Journal(store).find(text, limit), text))
         finally:
             store.close()
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 @contextmanager

@@ -7,17 +7,27 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from relay_app.delivery.outlook import tls_context
-from relay_app.errors import RelayError, SettingsError
-from relay_app.identity.vault import Vault, create_key_file, key_from
+from relay_app.errors import RelayError, SettingsError, VaultError
+from relay_app.identity.credential import credential
+from relay_app.identity.vault import (
+    Rekeyed,
+    Vault,
+    create_key_file,
+    key_from,
+    read_key_file,
+    replace_key_file,
+)
 from relay_app.inbound.tls import Certificate, self_signed
 from relay_app.settings import Settings
 from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.engine import parse
 from relay_app.storage.store import Store
 
 _log = structlog.get_logger()
@@ -34,21 +44,26 @@ class Resources:
     upstream_tls: ssl.SSLContext
 
 
+class _Problems(list[str]):
+    """What goes wrong in one attempt after the other, a sentence for each."""
+
+    def attempt(self, open_one: Callable[[], _Opened]) -> _Opened | None:
+        """What `open_one` returns, or None if that went wrong."""
+        try:
+            return open_one()
+        except RelayError as error:
+            self.extend(each for each in str(error).splitlines() if each not in self)
+        return None
+
+
 def open_all(settings: Settings) -> Resources:
     """Open what the settings name, and report every problem at once.
 
     Raises:
         SettingsError: something of it cannot be used; nothing stays open.
     """
-    problems: list[str] = []
-
-    def attempt(open_one: Callable[[], _Opened]) -> _Opened | None:
-        try:
-            return open_one()
-        except RelayError as error:
-            problems.extend(str(error).splitlines())
-        return None
-
+    problems = _Problems()
+    attempt = problems.attempt
     data_dir = attempt(lambda: _check_data_dir(settings))
     tls = attempt(lambda: _upstream_tls(settings))
     # What would only say once more that the data directory cannot be used is not tried.
@@ -64,6 +79,51 @@ def open_all(settings: Settings) -> Resources:
             store.close()
         raise SettingsError(problems)
     return Resources(certificate, store, vault, tls)
+
+
+def check_files(settings: Settings) -> None:
+    """Read what the settings name, and report every problem at once. Nothing is made, opened or asked.
+
+    What the relay makes itself if it is missing is no problem, nor is the data directory.
+
+    Raises:
+        SettingsError: something of it cannot be used.
+    """
+    problems = _Problems()
+    problems.attempt(lambda: _upstream_tls(settings))
+    if settings.tls_cert and settings.tls_key:
+        problems.attempt(partial(Certificate, settings.tls_cert, settings.tls_key))
+    problems.attempt(lambda: parse(settings.store_url, settings.data_dir))
+    problems.attempt(lambda: _check_vault_key(settings))
+    for mailbox in settings.mailboxes:
+        problems.attempt(partial(credential, mailbox))
+    if problems:
+        raise SettingsError(problems)
+
+
+def rekey_vault(settings: Settings, new_key_file: Path) -> Rekeyed:
+    """Encrypt the vault with the key in a file: all of it, or none.
+
+    A key that the relay keeps in its data directory is replaced there, too. One that the settings name is
+    left to whoever manages them.
+
+    Raises:
+        SettingsError, StoreError, VaultError
+    """
+    new_key = read_key_file(new_key_file)
+    store, vault = open_vault(settings)
+    try:
+        done = vault.rekey(new_key)
+    finally:
+        store.close()
+    if not settings.vault_key:
+        try:
+            replace_key_file(_key_file(settings), new_key)
+        except VaultError as error:
+            raise VaultError(
+                f"{error} The vault's entries have the new key already. Run this again when that is mended."
+            ) from error
+    return done
 
 
 def open_vault(settings: Settings) -> tuple[Store, Vault]:
@@ -126,7 +186,7 @@ def _vault(settings: Settings, store: Store) -> Vault:
     if settings.vault_key:
         key = key_from(settings.vault_key)
     else:
-        file = settings.data_dir / "vault.key"
+        file = _key_file(settings)
         key = create_key_file(file)
         _log.warning(
             "vault_key_beside_vault",
@@ -135,6 +195,18 @@ def _vault(settings: Settings, store: Store) -> Vault:
             "to a copy of this file that is kept elsewhere",
         )
     return Vault(StoredBlobs(store), key)
+
+
+def _check_vault_key(settings: Settings) -> None:
+    if settings.vault_key:
+        key_from(settings.vault_key)
+    elif os.access(_key_file(settings), os.F_OK):
+        read_key_file(_key_file(settings))
+
+
+def _key_file(settings: Settings) -> Path:
+    """Where the relay keeps the key when the settings do not name one."""
+    return settings.data_dir / "vault.key"
 
 
 def _upstream_tls(settings: Settings) -> ssl.SSLContext:

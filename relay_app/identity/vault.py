@@ -5,8 +5,9 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,13 @@ class Blobs(Protocol):
         """Like `store` if the version there is still `seen` (None: nothing was there), else None."""
         ...
 
+    def rewrite(self, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
+        """Give `change` everything, by name, and put what it returns in place of the old: all or nothing.
+
+        Nothing is changed if `change` raises.
+        """
+        ...
+
     def remove(self, name: str) -> None:
         """Forget `name`; no error if there is nothing to forget."""
         ...
@@ -57,6 +65,14 @@ class Blobs(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """How many entries were encrypted anew, and how many had the new key already."""
+
+    changed: int
+    kept: int
+
+
 class Vault:
     """Entries encrypted with Fernet, kept in `Blobs`. The names of the entries are not encrypted.
 
@@ -65,7 +81,7 @@ class Vault:
     """
 
     def __init__(self, blobs: Blobs, key: bytes) -> None:
-        """`key` is what `key_from` or `create_key_file` returns. Nothing is read yet."""
+        """`key` is what `key_from`, `read_key_file` or `create_key_file` returns. Nothing is read yet."""
         self._blobs = blobs
         self._fernet = Fernet(key)
 
@@ -149,6 +165,31 @@ class Vault:
         if problems:
             raise VaultError("\n".join(problems))
 
+    def rekey(self, key: bytes) -> Rekeyed:
+        """Encrypt all entries with another key, which is this vault's from then on.
+
+        All of them at once or, whatever happens, none. Those that have the new key already are left alone.
+        The others become new versions, so that `store_if_unchanged` of another process does not undo it.
+
+        Raises:
+            VaultError: the storage cannot be used; or there are entries that neither key opens, one line for
+                each. Nothing was changed.
+        """
+        done = Rekeyed(0, 0)
+
+        def change(entries: Mapping[str, bytes]) -> Mapping[str, bytes]:
+            nonlocal done
+            changed = _reencrypted(entries, self._fernet, Fernet(key))
+            done = Rekeyed(changed=len(changed), kept=len(entries) - len(changed))
+            return changed
+
+        try:
+            self._blobs.rewrite(change)
+        except StoreError as error:
+            raise VaultError(f"Cannot change the vault's key. {error} Then run this again.") from error
+        self._fernet = Fernet(key)
+        return done
+
 
 def key_from(text: str) -> bytes:
     """Read a vault key: a Fernet key, 32 random bytes in URL-safe base64 (44 characters).
@@ -165,25 +206,55 @@ def key_from(text: str) -> bytes:
     return text.encode("ascii")
 
 
+def read_key_file(path: Path) -> bytes:
+    """Read a vault key from a file.
+
+    Raises:
+        VaultError: there is no such file, it cannot be read, or is not a key.
+    """
+    try:
+        return key_from(path.read_text("ascii", errors="replace"))
+    except OSError as error:
+        raise VaultError(
+            f"Cannot read {path}: {error.strerror}. Check the path, and that user {os.getuid()} may read it."
+        ) from error
+    except VaultError as error:
+        raise VaultError(f"{path}: {error}") from None
+
+
+def replace_key_file(path: Path, key: bytes) -> None:
+    """Put another key into a key file (0600): at every moment there is the old one or the new one.
+
+    Raises:
+        VaultError: the file cannot be written; it is as it was.
+    """
+    with _writing_key(path), _turn(path.parent):
+        _write_durably(path, key + b"\n")
+
+
 def create_key_file(path: Path) -> bytes:
     """Make a key, write it to `path` (0600), and return it. A key file that is already there is used instead.
 
     Raises:
         VaultError: the file cannot be written, or what is there is not a key.
     """
-    try:
+    with _writing_key(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _turn(path.parent):
             if not path.exists():
                 _write_durably(path, Fernet.generate_key() + b"\n")
-            return key_from(path.read_text("ascii", errors="replace"))
+            return read_key_file(path)
+
+
+@contextmanager
+def _writing_key(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise VaultError(
             f"Cannot write {path}: {error.strerror}. What was stored before is untouched. "
             "See that the disk has room and that the relay's user may write to the directory."
         ) from error
-    except VaultError as error:
-        raise VaultError(f"{path}: {error}") from None
 
 
 @contextmanager
@@ -236,6 +307,38 @@ def _writing(name: str) -> Iterator[None]:
         raise VaultError(
             f"Cannot write the vault's entry {name}. What was stored before is untouched. {error}"
         ) from error
+
+
+def _reencrypted(entries: Mapping[str, bytes], old: Fernet, new: Fernet) -> dict[str, bytes]:
+    """Those entries that are not under the new key yet, under the new key.
+
+    Raises:
+        VaultError: neither key opens an entry; one line for each.
+    """
+    changed: dict[str, bytes] = {}
+    problems: list[str] = []
+    for name, token in entries.items():
+        if _opened(new, token) is not None:
+            continue
+        data = _opened(old, token)
+        if data is None:
+            problems.append(
+                f"Neither the configured key nor the new one opens the vault's entry {name}: "
+                f"{_why_unreadable(token)} Nothing was changed. Set RELAY_VAULT_KEY to the key that the "
+                "entry was written with (or restore the database from a backup), or sign in again, which "
+                f"replaces the entry (smtp-relay login {name}). Then run this again."
+            )
+        else:
+            changed[name] = new.encrypt(data)
+    if problems:
+        raise VaultError("\n".join(problems))
+    return changed
+
+
+def _opened(fernet: Fernet, token: bytes) -> bytes | None:
+    with suppress(InvalidToken):
+        return fernet.decrypt(token)
+    return None
 
 
 def _why_unreadable(token: bytes) -> str:

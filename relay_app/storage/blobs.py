@@ -1,5 +1,6 @@
 """Named pieces of data, each replaced as a whole: what the vault has encrypted, the alerts' incidents."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from secrets import token_hex
 
@@ -54,6 +55,25 @@ class StoredBlobs:
         with self._store.writing() as connection:
             written = connection.execute(statement.returning(blob.c.version)).scalar()
         return None if written is None else str(written)
+
+    def rewrite(self, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
+        """Give `change` all blobs of the room, by name, and put those that it returns in place of the old.
+
+        One transaction: nothing is changed if it fails, or if `change` raises.
+        """
+        # Locked in one order: two that do this at once wait for each other. SQLite needs no lock: it has one
+        # writer at a time.
+        everything = select(blob.c.name, blob.c.data).order_by(blob.c.name).with_for_update()
+        with self._store.writing() as connection:
+            found = {
+                name.removeprefix(self._room): data
+                for name, data in connection.execute(everything)
+                if name.startswith(self._room)
+            }
+            for name, data in change(found).items():
+                connection.execute(
+                    update(blob).where(blob.c.name == self._room + name).values(_version(data))
+                )
 
     def remove(self, name: str) -> None:
         """Forget `name`; no error if there is nothing to forget."""

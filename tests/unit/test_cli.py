@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+import trustme
 from click.testing import CliRunner, Result
+from cryptography.fernet import Fernet
 
 from relay_app import app as app_module
 from relay_app import login as login_module
@@ -229,8 +231,119 @@ def test_the_program(command: list[str]) -> None:
         [*command, "-h"], capture_output=True, text=True, timeout=SECONDS, check=True
     ).stdout
     assert usage.startswith("Usage: ")
-    for name in ("serve", "health", "device", "login", "alert", "trace"):
+    for name in ("serve", "check", "health", "device", "login", "vault", "alert", "trace"):
         assert f"\n  {name} " in usage
+
+
+# --- check ----------------------------------------------------------------------------------------------
+
+
+def test_settings_that_can_be_used(
+    environ: dict[str, str], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = run(environ, "check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "The settings can be used: 1 mailbox, 1 device.\n"
+    assert list(tmp_path.iterdir()) == []
+
+    config = tmp_path / "relay.toml"
+    config.write_text(
+        '[[mailbox]]\naddress = "you@outlook.com"\n'
+        f'client_id = "{CLIENT_ID}"\n'
+        '[[mailbox.device]]\nname = "scanner"\npassword = "correct horse"\n'
+        '[[mailbox.device]]\nname = "nas"\npassword = "correct horse"\n'
+    )
+    result = run(environ | {"RELAY_CONFIG": str(config)}, "check")
+    assert result.stdout == "The settings can be used: 2 mailboxes, 3 devices.\n"
+
+
+def test_settings_that_cannot_be_used(
+    environ: dict[str, str], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Said as `serve` says it."""
+    wrong = environ | {"CLIENT_ID": "not one", "RELAY_COLOUR": "green"}
+    said = program(wrong, "serve").stderr
+    assert said.count("\n") == 3
+    result = run(wrong, "check")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", said)
+
+    junk = tmp_path / "junk.pem"
+    junk.write_text("not PEM")
+    files = {"RELAY_TLS_CERT": str(junk), "RELAY_TLS_KEY": str(junk), "RELAY_UPSTREAM_CA": str(junk)}
+    said = program(environ | files, "serve").stderr.split("smtp-relay cannot start:")[1]  # after the log
+    result = run(environ | files, "check")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"smtp-relay cannot start:{said}"
+    assert said.count("\n") == 3
+
+
+def test_a_check_tells_of_a_certificate_that_has_run_out(
+    environ: dict[str, str], run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """It can be served, and so it is no error."""
+    pair = tmp_path / "pair.pem"
+    then = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=1)
+    issued = trustme.CA().issue_cert("relay.test", not_before=then - timedelta(days=90), not_after=then)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(pair))
+    result = run(environ | {"RELAY_TLS_CERT": str(pair), "RELAY_TLS_KEY": str(pair)}, "check")
+    assert result.exit_code == 0
+    assert "event=certificate_expired" in result.stderr
+
+
+# --- vault rekey ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "new.key"
+    create_key_file(file)
+    return file
+
+
+def test_another_key_for_the_vault(
+    environ: dict[str, str], run: Callable[..., Result], new_key_file: Path
+) -> None:
+    old, new = Fernet.generate_key().decode(), new_key_file.read_text().strip()
+    data = Path(environ["RELAY_DATA_DIR"])
+    data.mkdir()
+    store = Store.open("", data)
+    for address in ("me@outlook.com", "you@outlook.com"):
+        Vault(StoredBlobs(store), old.encode()).store(address, b"a sign-in")
+    environ["RELAY_VAULT_KEY"] = old
+
+    result = run(environ, "vault", "rekey", "--new-key-file", str(new_key_file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    done, todo = result.stdout.splitlines()
+    assert done == "2 entries encrypted with the new key."
+    assert todo == "Put the new key where RELAY_VAULT_KEY or RELAY_VAULT_KEY_FILE has the old one."
+    assert Vault(StoredBlobs(store), new.encode()).load("you@outlook.com") == b"a sign-in"
+
+    Vault(StoredBlobs(store), old.encode()).store("you@outlook.com", b"stored meanwhile")
+    result = run(environ, "vault", "rekey", "--new-key-file", str(new_key_file))
+    assert result.stdout.splitlines()[0] == "1 entry encrypted with the new key, 1 had it already."
+    store.close()
+    for key in (old, new):
+        assert key not in result.output
+
+
+def test_another_key_in_the_data_directory(
+    environ: dict[str, str], run: Callable[..., Result], new_key_file: Path
+) -> None:
+    result = run(environ, "vault", "rekey", "--new-key-file", str(new_key_file))
+    assert (result.exit_code, result.stdout) == (0, "0 entries encrypted with the new key.\n")
+    assert (Path(environ["RELAY_DATA_DIR"]) / "vault.key").read_text() == new_key_file.read_text()
+
+
+def test_no_other_key(environ: dict[str, str], run: Callable[..., Result], tmp_path: Path) -> None:
+    result = run(environ, "vault", "rekey", "--new-key-file", str(tmp_path / "missing"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(
+        f"smtp-relay cannot change the vault's key:\n  - Cannot read {tmp_path / 'missing'}: No such file"
+    )
+
+
+def test_the_help_says_to_stop_the_relay(run: Callable[..., Result]) -> None:
+    assert "Stop the relay first." in run({}, "vault", "rekey", "--help").stdout
 
 
 # --- device password ------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet
 from structlog.testing import capture_logs
 
 from relay_app.errors import SettingsError, StoreError, VaultError
-from relay_app.identity.vault import Vault
-from relay_app.resources import open_all, open_vault
+from relay_app.identity.vault import Rekeyed, Vault, create_key_file, read_key_file
+from relay_app.resources import check_files, open_all, open_vault, rekey_vault
 from relay_app.settings import Settings, load
 from relay_app.storage.blobs import StoredBlobs
 from relay_app.storage.store import Store
@@ -146,6 +146,149 @@ def test_a_command_replaces_what_nobody_can_read(settings: Settings, log: list[A
     relay = open_all(other)
     assert relay.vault.load("me@outlook.com") == b"a new sign-in"
     relay.store.close()
+
+
+# --- what can be read without being opened ---------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A certificate and its key, in one file."""
+    file = tmp_path / "pair.pem"
+    authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    authority.issue_cert("relay.test").private_key_and_cert_chain_pem.write_to_path(str(file))
+    return file
+
+
+def found(settings: Settings) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        check_files(settings)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("vault_key", ["", Fernet.generate_key().decode()], ids=["no key", "key"])
+def test_a_check_makes_nothing(settings: Settings, log: list[Any], pair: Path, vault_key: str) -> None:
+    check_files(settings)
+    check_files(replace(settings, tls_cert=pair, tls_key=pair, vault_key=vault_key))
+    check_files(replace(settings, store_url="postgresql+psycopg://relay:secret@192.0.2.1/relay"))
+    assert log == []
+    assert not settings.data_dir.exists()
+
+
+def test_a_check_of_what_the_relay_has_made(settings: Settings, log: list[Any]) -> None:
+    open_all(settings).store.close()
+    before = {path: path.stat().st_mtime_ns for path in settings.data_dir.rglob("*")}
+    check_files(settings)
+    assert {path: path.stat().st_mtime_ns for path in settings.data_dir.rglob("*")} == before
+
+
+def test_a_check_tells_everything_at_once(settings: Settings, log: list[Any], junk: Path, pair: Path) -> None:
+    [mailbox] = settings.mailboxes
+    mailbox = replace(mailbox, client_secret="", client_cert=junk, client_key=pair)
+    broken = replace(
+        settings,
+        mailboxes=(mailbox, replace(mailbox, address="you@outlook.com")),
+        upstream_ca=junk,
+        tls_cert=junk,
+        tls_key=junk,
+        store_url="sqlite:///",
+        vault_key="no key",
+    )
+    ca, certificate, store, key, app = found(broken)
+    assert ca.startswith(f"RELAY_UPSTREAM_CA: {junk} has no PEM certificates")
+    assert certificate.startswith("RELAY_TLS_CERT, RELAY_TLS_KEY: ")
+    assert store.startswith("RELAY_STORE_URL is not the address of a database")
+    assert key.startswith("The vault key is not a Fernet key")
+    assert app.startswith(f"The app's certificate {junk} cannot be used")  # once, though two mailboxes use it
+    assert not settings.data_dir.exists()
+
+
+def test_a_check_of_files_that_are_no_pair(settings: Settings, log: list[Any], pair: Path) -> None:
+    other = pair.with_name("other.pem")
+    trustme.CA().issue_cert("relay.test").private_key_pem.write_to_path(str(other))
+    [problem] = found(replace(settings, tls_cert=pair, tls_key=other))
+    assert problem.startswith(f"RELAY_TLS_KEY: {other} does not belong to the certificate {pair}")
+
+
+def test_a_check_of_a_vault_key_file_that_is_none(settings: Settings, log: list[Any], junk: Path) -> None:
+    [problem] = found(_no_key(settings, junk))
+    assert problem.startswith(f"{settings.data_dir / 'vault.key'}: The vault key is not a Fernet key")
+
+
+# --- another key for the vault ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "new.key"
+    create_key_file(file)
+    return file
+
+
+@pytest.fixture
+def signed_in(settings: Settings, log: list[Any]) -> None:
+    """The key is in the data directory, and the vault has a sign-in."""
+    store, vault = open_vault(settings)
+    vault.store("me@outlook.com", b"a sign-in")
+    store.close()
+
+
+def loaded(settings: Settings) -> bytes | None:
+    store, vault = open_vault(settings)
+    try:
+        return vault.load("me@outlook.com")
+    finally:
+        store.close()
+
+
+def test_another_key_in_the_data_directory(settings: Settings, signed_in: None, new_key_file: Path) -> None:
+    assert rekey_vault(settings, new_key_file) == Rekeyed(changed=1, kept=0)
+    key_file = settings.data_dir / "vault.key"
+    assert read_key_file(key_file) == read_key_file(new_key_file)
+    assert mode(key_file) == 0o600
+    assert loaded(settings) == b"a sign-in"
+    assert rekey_vault(settings, new_key_file) == Rekeyed(changed=0, kept=1)
+
+
+def test_another_key_in_the_settings(settings: Settings, signed_in: None, new_key_file: Path) -> None:
+    """It is not for us to put it there, and the file in the data directory means nothing."""
+    old_key = read_key_file(settings.data_dir / "vault.key").decode()
+    (settings.data_dir / "vault.key").write_text("of no use")
+    assert rekey_vault(replace(settings, vault_key=old_key), new_key_file) == Rekeyed(changed=1, kept=0)
+    new = replace(settings, vault_key=read_key_file(new_key_file).decode())
+    assert loaded(new) == b"a sign-in"
+    assert rekey_vault(new, new_key_file) == Rekeyed(changed=0, kept=1)
+    assert (settings.data_dir / "vault.key").read_text() == "of no use"
+
+
+def test_another_key_that_is_none(settings: Settings, log: list[Any], junk: Path) -> None:
+    with pytest.raises(VaultError, match=rf"{junk}: The vault key is not a Fernet key"):
+        rekey_vault(settings, junk)
+    assert not settings.data_dir.exists()
+
+
+def test_a_key_that_does_not_open_the_vault(settings: Settings, signed_in: None, new_key_file: Path) -> None:
+    other = replace(settings, vault_key=Fernet.generate_key().decode())
+    with pytest.raises(VaultError, match="Neither the configured key nor the new one"):
+        rekey_vault(other, new_key_file)
+    assert loaded(settings) == b"a sign-in"
+
+
+def test_another_key_when_the_file_cannot_be_replaced(
+    settings: Settings, signed_in: None, new_key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries have it by then: the next run, with the old key still in the file, completes it."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "replace", full)
+        with pytest.raises(VaultError, match=r"No space left .* have the new key already\. Run this again"):
+            rekey_vault(settings, new_key_file)
+    assert read_key_file(settings.data_dir / "vault.key") != read_key_file(new_key_file)
+    assert rekey_vault(settings, new_key_file) == Rekeyed(changed=0, kept=1)
+    assert loaded(settings) == b"a sign-in"
 
 
 # --- what cannot ----------------------------------------------------------------------------------------

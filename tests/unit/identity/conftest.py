@@ -5,7 +5,7 @@ import json
 import secrets
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -106,6 +106,11 @@ class MemoryBlobs:
 
     def store_if_unchanged(self, name: str, data: bytes, seen: str | None) -> str | None:
         return self.store(name, data) if self.stamp(name) == seen else None
+
+    def rewrite(self, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
+        self._check()
+        for name, data in change({name: data for name, (_, data) in self.content.items()}).items():
+            self.store(name, data)
 
     def remove(self, name: str) -> None:
         self._check()

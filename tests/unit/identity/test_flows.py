@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 import jwt
 import pytest
 import structlog
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from relay_app.errors import SignInNeeded, StoreError, TokenError, VaultError
@@ -285,6 +286,28 @@ def test_a_sign_in_by_another_process_is_noticed(me: Any, sandbox: Any, vault: V
     assert relay.changed()
     assert relay.fetch(force=False).value == token.value
     assert not relay.changed()
+
+
+def test_who_has_the_old_key_does_not_spoil_what_has_the_new_one(
+    me: Any, sandbox: Any, blobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vault gets another key while a relay renews a token."""
+    old, new = Fernet.generate_key(), Fernet.generate_key()
+    vault = Vault(blobs, old)
+    relay = delegated(me, sandbox, vault)
+    relay.redeem(sandbox.control.refresh_token(me.address, me.client_id))
+    store = vault.store_if_unchanged
+
+    def late(*args: Any) -> Any:
+        assert Vault(blobs, old).rekey(new).changed == 1
+        return store(*args)
+
+    monkeypatch.setattr(vault, "store_if_unchanged", late)
+    assert relay.fetch(force=True).value  # its last one
+    assert relay.changed()
+    with pytest.raises(VaultError, match="written with another key"):
+        relay.fetch(force=False)
+    assert delegated(me, sandbox, Vault(blobs, new)).fetch(force=True).value
 
 
 def test_a_sign_in_made_during_a_refresh_is_not_overwritten(

@@ -9,14 +9,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
 from relay_app.errors import StoreError, VaultError
-from relay_app.identity.vault import Vault, create_key_file, key_from
+from relay_app.identity.vault import (
+    Rekeyed,
+    Vault,
+    create_key_file,
+    key_from,
+    read_key_file,
+    replace_key_file,
+)
 from relay_app.storage.blobs import StoredBlobs
 from relay_app.storage.store import Store
 
@@ -45,6 +52,11 @@ class FakeBlobs:
 
     def store_if_unchanged(self, name: str, data: bytes, seen: str | None) -> str | None:
         return self.store(name, data) if self.stamp(name) == seen else None
+
+    def rewrite(self, change: Callable[[Mapping[str, bytes]], Mapping[str, bytes]]) -> None:
+        self._answer()
+        for name, data in change(dict(self.data)).items():
+            self.store(name, data)
 
     def remove(self, name: str) -> None:
         self._answer()
@@ -204,6 +216,60 @@ def test_a_damaged_entry_can_be_replaced(vault: Vault, blobs: FakeBlobs) -> None
     assert vault.load(NAME) == b"new"
 
 
+# Another key.
+
+
+def test_rekey(vault: Vault, blobs: FakeBlobs) -> None:
+    key = Fernet.generate_key()
+    seen = {name: vault.store(name, name.encode()) for name in ("a@example.com", "b@example.com")}
+    assert vault.rekey(key) == Rekeyed(changed=2, kept=0)
+    opened = {name: Fernet(key).decrypt(token).decode() for name, token in blobs.data.items()}
+    assert opened == {name: name for name in seen}
+    assert not any(vault.stamp(name) == seen[name] for name in seen)
+    vault.store("c@example.com", b"new")  # with the new key, too
+    Vault(blobs, key).check()
+
+
+def test_rekey_goes_on_where_it_was_interrupted(vault: Vault, blobs: FakeBlobs) -> None:
+    """Whichever of the two keys is the configured one by then."""
+    key = Fernet.generate_key()
+    stamp = Vault(blobs, key).store("a@example.com", b"has the new key")
+    vault.store("b@example.com", b"has the old one")
+    assert vault.rekey(key) == Rekeyed(changed=1, kept=1)
+    assert vault.stamp("a@example.com") == stamp
+    stamps = dict(blobs.stamps)
+    for configured in (key, Fernet.generate_key()):
+        assert Vault(blobs, configured).rekey(key) == Rekeyed(changed=0, kept=2)
+    assert blobs.stamps == stamps
+    Vault(blobs, key).check()
+
+
+def test_rekey_of_an_empty_vault(vault: Vault) -> None:
+    assert vault.rekey(Fernet.generate_key()) == Rekeyed(changed=0, kept=0)
+
+
+def test_rekey_changes_nothing_if_neither_key_opens_an_entry(vault: Vault, blobs: FakeBlobs) -> None:
+    vault.store("a@example.com", b"data")
+    Vault(blobs, Fernet.generate_key()).store("b@example.com", b"of a third key")
+    blobs.data["c@example.com"] = b"rubbish"
+    before = dict(blobs.data)
+    with pytest.raises(VaultError) as caught:
+        vault.rekey(Fernet.generate_key())
+    third, damaged = str(caught.value).splitlines()
+    assert "entry b@example.com: it was written with another key" in third
+    assert "Nothing was changed" in third
+    assert "smtp-relay login b@example.com" in third
+    assert "entry c@example.com: it is damaged" in damaged
+    assert blobs.data == before
+    assert vault.load("a@example.com") == b"data"  # the key is still the old one
+
+
+def test_rekey_of_a_storage_that_cannot_be_used(vault: Vault, blobs: FakeBlobs) -> None:
+    blobs.error = StoreError("Cannot use the database x: its disk is full.")
+    with pytest.raises(VaultError, match=r"Cannot change the vault's key\. .*full\. Then run this again"):
+        vault.rekey(Fernet.generate_key())
+
+
 def test_storage_that_cannot_be_used_is_told(vault: Vault, blobs: FakeBlobs) -> None:
     vault.store(NAME, b"data")
     blobs.error = StoreError("Cannot use the database x: its disk is full.")
@@ -273,6 +339,71 @@ def test_a_sign_in_by_another_process_is_not_overwritten(tmp_path: Path, key: by
     assert vault.store_if_unchanged(NAME, b"ours, renewed", seen) is None
     assert vault.load(NAME) == b"theirs"
     store.close()
+
+
+# A child gives the vault another key, and is killed after so many steps of SQLite's machine; each time one
+# step later, until one has time to finish. After each, all entries are under one of the two keys.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from relay_app.errors import VaultError
+from relay_app.identity.vault import Rekeyed, Vault
+from relay_app.storage.blobs import StoredBlobs
+from relay_app.storage.store import Store
+
+directory, old, new = Path(sys.argv[1]), sys.argv[2].encode(), sys.argv[3].encode()
+names = [f"{number}@example.com" for number in range(3)]
+
+def child(step):
+    store = Store.open("", directory)
+    left = step
+    def die():
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    event.listen(store._engine, "checkout", lambda raw, *_: raw.set_progress_handler(die, 1))
+    Vault(StoredBlobs(store), old).rekey(new)
+    os._exit(0)
+
+def changed():
+    'Give all entries the old key again, and tell how many had the new one.'
+    store = Store.open("", directory)
+    try:
+        vault = Vault(StoredBlobs(store), new)
+        assert vault.names() == names
+        done = vault.rekey(old)
+        vault.check()
+        return done.changed
+    finally:
+        store.close()
+
+store = Store.open("", directory)
+for name in names:
+    Vault(StoredBlobs(store), old).store(name, b"data" * 2000)
+store.close()
+step = 0
+while True:
+    pid = os.fork()
+    if pid == 0:
+        child(step)
+    killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    found = changed()
+    assert found in (0, len(names)), (step, found)
+    if not killed:
+        assert found == len(names)
+        break
+    step += 1
+print(step)
+"""
+
+
+def test_kill_9_in_the_middle_of_a_rekey_leaves_all_entries_under_one_key(tmp_path: Path, key: bytes) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), key.decode(), Fernet.generate_key().decode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20  # it was killed at that many points
 
 
 def test_key_from_takes_a_fernet_key(key: bytes) -> None:
@@ -349,6 +480,40 @@ def test_of_two_that_make_a_key_file_one_does(tmp_path: Path) -> None:
         holder.kill()
     other.join()
     assert made == [key_from(path.read_text())]
+
+
+def test_read_key_file(tmp_path: Path, key: bytes) -> None:
+    path = tmp_path / "new.key"
+    with pytest.raises(VaultError, match=rf"Cannot read {path}: No such file or directory\. Check the path"):
+        read_key_file(path)
+    path.write_bytes(b"\xff" * 44)
+    with pytest.raises(VaultError, match=rf"{path}: .*not a Fernet key"):
+        read_key_file(path)
+    path.write_bytes(key + b"\n")
+    assert read_key_file(path) == key
+
+
+def test_replace_key_file(tmp_path: Path, key: bytes) -> None:
+    path = tmp_path / "vault.key"
+    create_key_file(path)
+    replace_key_file(path, key)
+    assert read_key_file(path) == key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files(tmp_path) == ["vault.key"]
+
+
+def test_replace_key_file_on_a_full_disk_leaves_the_old_one(tmp_path: Path, key: bytes) -> None:
+    path = tmp_path / "vault.key"
+    old = create_key_file(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(VaultError, match=r"Cannot write .*untouched.*disk has room"):
+            replace_key_file(path, key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_key_file(path) == old
+    assert files(tmp_path) == ["vault.key"]
 
 
 def test_create_key_file_never_overwrites_what_is_not_a_key(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from relay_app.errors import StoreError
 from relay_app.storage.blobs import StoredBlobs
@@ -230,6 +232,52 @@ def test_a_server_that_is_killed_keeps_what_was_stored(postgres: Any, tmp_path: 
     assert blobs.load(NAME) == b"data"
     assert blobs.stamp(NAME) == stamp
     store.close()
+
+
+def test_rewrite(blobs: StoredBlobs, store: Store) -> None:
+    StoredBlobs(store, "alerts").store("a", b"of another room")
+    before = {name: blobs.store(name, name.encode()) for name in ("a", "b", "c")}
+
+    def change(found: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        assert found == {"a": b"a", "b": b"b", "c": b"c"}
+        return {"a": b"new a", "c": b"new c"}
+
+    blobs.rewrite(change)
+    assert {name: blobs.load(name) for name in blobs.names()} == {"a": b"new a", "b": b"b", "c": b"new c"}
+    assert [name for name in before if blobs.stamp(name) == before[name]] == ["b"]
+    assert StoredBlobs(store, "alerts").load("a") == b"of another room"
+
+
+def test_a_rewrite_that_fails_changes_nothing(blobs: StoredBlobs) -> None:
+    before = {name: blobs.store(name, name.encode()) for name in ("a", "b")}
+
+    def refuse(_: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        raise RuntimeError("no")
+
+    def half(_: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        return {"a": b"new", "b": None}  # type: ignore[dict-item]
+
+    with pytest.raises(RuntimeError):
+        blobs.rewrite(refuse)
+    with pytest.raises(IntegrityError):
+        blobs.rewrite(half)
+    assert {name: blobs.stamp(name) for name in before} == before
+
+
+def test_who_stores_during_a_rewrite_does_so_after_it(blobs: StoredBlobs, url: str, tmp_path: Path) -> None:
+    blobs.store(NAME, b"seen")
+    other = Store.open(url, tmp_path)
+    store = threading.Thread(target=lambda: StoredBlobs(other).store(NAME, b"theirs"))
+
+    def change(_: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        store.start()
+        store.join(0.2)  # would be time enough, if it did not have to wait
+        return {NAME: b"ours"}
+
+    blobs.rewrite(change)
+    store.join()
+    other.close()
+    assert blobs.load(NAME) == b"theirs"
 
 
 def test_rooms_do_not_meet(store: Store) -> None:
