@@ -1,4 +1,4 @@
-"""generated_secrets: made once, kept encrypted. Its documentation: plugins/modules/generated_secrets.py."""
+"""generated_secrets: made once, kept encrypted. Documented in plugins/modules/generated_secrets.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""host_file: a file or directory on a host without Python. Its documentation: plugins/modules/host_file.py."""
+"""host_file: a file or directory on a host without Python. Documented in plugins/modules/host_file.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, Any] = {
     "path": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["file", "directory", "absent"], "default": "file"},
     "content": {"type": "raw"},
-    "src": {"type": "str"},
+    "src": {"type": "path"},
     "mode": {"type": "raw"},
     "owner": {"type": "raw"},
     "group": {"type": "raw"},
@@ -34,6 +34,7 @@ ARGUMENTS: dict[str, Any] = {
 _SOURCES = ("content", "src")
 _ONLY_FILES = (*_SOURCES, "validate")
 _ONLY_PRESENT = ("mode", "owner", "group", "create_parents")
+_MEANS_NOTHING = {"file": (), "directory": _ONLY_FILES, "absent": (*_ONLY_FILES, *_ONLY_PRESENT)}
 
 # Whoever removes one of these meant something below it.
 _TOO_MUCH = frozenset(
@@ -43,17 +44,12 @@ _TOO_MUCH = frozenset(
         "/boot/config/plugins/dockerMan/templates-user",
         "/boot/config/shares",
         "/boot/config/ssh",
-        "/mnt/cache/appdata",
-        "/mnt/user/appdata",
-        "/mnt/user/domains",
-        "/mnt/user/isos",
-        "/mnt/user/system",
-        "/usr/local/bin",
-        "/usr/local/emhttp",
         "/var/lib/docker",
     )
 )
 _LEAST_PARTS = 3
+
+Diff = list[dict[str, Any]]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -74,19 +70,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
     def _read_arguments(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = self.validate_argument_spec(
-            ARGUMENTS, mutually_exclusive=[("content", "src")]
-        )[1]
-        state = arguments["state"]
-        foreign = {"file": (), "directory": _ONLY_FILES, "absent": _ONLY_FILES + _ONLY_PRESENT}[state]
-        for name in foreign:
+        arguments: dict[str, Any] = self.validate_argument_spec(ARGUMENTS, mutually_exclusive=[_SOURCES])[1]
+        state, validate = arguments["state"], arguments["validate"]
+        for name in _MEANS_NOTHING[state]:
             if arguments[name] is not None:
                 raise AnsibleActionFail(f"{name} means nothing with state: {state}. Leave it out.")
         if state == "file" and arguments["content"] is None and arguments["src"] is None:
             raise AnsibleActionFail("state: file needs content, or src: a file on the controller.")
-        if arguments["validate"] is not None and "%s" not in arguments["validate"]:
+        if validate is not None and "%s" not in validate:
             raise AnsibleActionFail(
-                f"validate is {arguments['validate']!r}. It needs a %s where the name of the new file goes."
+                f"validate is {validate!r}. It needs a %s where the name of the new file goes."
             )
         return arguments
 
@@ -99,26 +92,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not self._sensitive:
             result["checksum"] = hashlib.sha256(content).hexdigest()
         if result["changed"]:
-            result["diff"] = self._diff_of_content(found, content, same) + self._diff_of_attributes(
-                found, wanted
-            )
+            result["diff"] = [] if same else self._diff_of_content(found, content)
+            result["diff"] += self._diff_of_attributes(found, wanted)
             if not self._check:
                 self._put(content, found.kept_attributes(wanted))
         return result
 
     def _put(self, content: bytes, wanted: Attributes) -> None:
+        creates, validate = bool(self._arguments["create_parents"]), self._arguments["validate"]
         try:
-            self._place.put(
-                content,
-                wanted,
-                create_parents=bool(self._arguments["create_parents"]),
-                validate=self._arguments["validate"],
-            )
+            self._place.put(content, wanted, create_parents=creates, validate=validate)
         except HostRefused as refusal:
             if self._sensitive and refusal.status == NOT_VALID:
                 raise AnsibleActionFail(
-                    f"{self._place.path} was not changed, because the new content is not valid. The content is "
-                    f"sensitive, so what {self._arguments['validate']!r} said of it is not shown."
+                    f"{self._place.path} was not changed, because the new content is not valid. "
+                    f"It is sensitive, so what {validate!r} said of it is not shown."
                 ) from None
             raise
 
@@ -126,12 +114,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         wanted = attributes(self._arguments)
         found = self._look()
         self._refuse_others(found, "directory")
-        creates = self._arguments["create_parents"] is not False
-        changed = found.kind == "absent" or not found.has_attributes(wanted)
-        result: dict[str, Any] = {"changed": changed}
-        if changed:
-            result["diff"] = self._diff_of_attributes(found, wanted, "directory")
+        result: dict[str, Any] = {"changed": found.kind == "absent" or not found.has_attributes(wanted)}
+        if result["changed"]:
+            result["diff"] = self._diff_of_attributes(found, wanted)
             if not self._check:
+                creates = self._arguments["create_parents"] is not False
                 self._place.make_directory(wanted, create_parents=creates)
         return result
 
@@ -144,17 +131,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._refuse_too_much(found)
         if not self._check:
             self._place.remove()
-        before, after = (
-            {"path": self._place.path, "state": found.kind},
-            {"path": self._place.path, "state": "absent"},
-        )
+        before, after = ({"path": self._place.path, "state": state} for state in (found.kind, "absent"))
         return {"changed": True, "diff": [{"before": before, "after": after}]}
 
     def _look(self, content_up_to: int = -1) -> Found:
         found = self._place.look(content_up_to=content_up_to, clean=not self._check)
         if found.parent == "other":
             raise AnsibleActionFail(
-                f"{self._place.parent} is not a directory, so {self._place.path} cannot be in it."
+                f"{self._place.parent} is not a directory, so {self._place.path} cannot be in it. "
+                "Move it away, or choose another path."
             )
         return found
 
@@ -163,9 +148,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if src is not None:
             return Path(self._loader.get_real_file(self._find_needle("files", src))).read_bytes()
         if isinstance(content, bool) or not isinstance(content, str | int | float):
+            kind = "a truth value" if isinstance(content, bool) else "structured"
             raise AnsibleActionFail(
-                f"content is {'a truth value' if isinstance(content, bool) else 'structured'}, not text. "
-                "Say how to write it down, for instance with the filter to_json or to_nice_yaml."
+                f"content is {kind}, not text. Say how to write it down, as with the filter to_json."
             )
         return str(content).encode("utf-8", "surrogateescape")
 
@@ -188,7 +173,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _refuse_too_much(self, found: Found) -> None:
         path = self._place.path
         parts = path.strip("/").split("/")
-        least = _LEAST_PARTS + (parts[0] in ("mnt", "boot"))
+        least = _LEAST_PARTS + (parts[0] in ("boot", "mnt"))
         if path in _TOO_MUCH or len(parts) < least:
             raise AnsibleActionFail(
                 f"{path} is not removed, because too much may be in it that is not ours. "
@@ -202,18 +187,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _shows_content(self) -> bool:
         return bool(self._task.diff) and not self._sensitive
 
-    def _diff_of_content(self, found: Found, content: bytes, same: bool) -> list[dict[str, Any]]:
-        if same:
-            return []
+    def _diff_of_content(self, found: Found, content: bytes) -> Diff:
+        path = self._place.path
         if self._sensitive:
-            return [
-                {
-                    "prepared": f"{self._place.path}: the content differs, and is not shown, because it is sensitive\n"
-                }
-            ]
+            return [{"prepared": f"{path}: other content, not shown, because it is sensitive\n"}]
         if not self._shows_content():
             return []
-        diff: dict[str, Any] = {"before_header": self._place.path, "after_header": self._place.path}
+        diff: dict[str, Any] = {"before_header": path, "after_header": path}
         before = b"" if found.kind == "absent" else found.content
         for name, side, octets in (("before", "dst", before), ("after", "src", content)):
             if octets is None or len(octets) > constants.MAX_FILE_SIZE_FOR_DIFF:
@@ -224,27 +204,25 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 diff[name] = text
         return [diff]
 
-    def _diff_of_attributes(
-        self, found: Found, wanted: Attributes, kind: str = "file"
-    ) -> list[dict[str, Any]]:
-        before: dict[str, str] = {"path": self._place.path}
-        after: dict[str, str] = {"path": self._place.path}
+    def _diff_of_attributes(self, found: Found, wanted: Attributes) -> Diff:
+        before, after = {"path": self._place.path}, {"path": self._place.path}
         if found.kind == "absent":
-            before["state"], after["state"] = "absent", kind
-        was = {"mode": found.mode, "owner": found.owner, "group": found.group}
+            before["state"], after["state"] = "absent", self._arguments["state"]
         for name, value in vars(wanted).items():
             if value is None or found.has_attributes(Attributes(**{name: value})):
                 continue
             if found.kind != "absent":
-                now = was[name]
-                before[name] = now.rjust(4, "0") if isinstance(now, str) else _same_form(now, value)
+                before[name] = _in_words(found, name, numeric=value.isdigit())
             after[name] = value.rjust(4, "0") if name == "mode" else value
         return [{"before": before, "after": after}] if before != after else []
 
 
-def _same_form(now: tuple[str, str], wanted: str) -> str:
-    number, name = now
-    return number if wanted.isdigit() or name == "UNKNOWN" else name
+def _in_words(found: Found, name: str, *, numeric: bool) -> str:
+    """Return an attribute in the form that the task has it in."""
+    if name == "mode":
+        return found.mode.rjust(4, "0")
+    number, text = found.owner if name == "owner" else found.group
+    return number if numeric or text == "UNKNOWN" else text
 
 
 def _as_text(octets: bytes) -> str | None:

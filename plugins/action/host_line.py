@@ -1,4 +1,4 @@
-"""host_line: a line of a shared file on a host without Python. Its documentation: plugins/modules/host_line.py."""
+"""host_line: a line of a shared file on a host without Python. Documented in plugins/modules/host_line.py."""
 
 from __future__ import annotations
 
@@ -39,54 +39,30 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = self._read_arguments()
+        needs = [("state", "present", ["line"])]
+        arguments = _checked(self.validate_argument_spec(ARGUMENTS, required_if=needs)[1])
         place = RemotePath(self, absolute_path(arguments["path"]))
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 result.update(self._once(place, arguments))
+                break
             except HostRefused as refusal:
                 if refusal.status != OVERTAKEN or attempt == _ATTEMPTS:
                     raise
-            else:
-                break
         result["path"] = place.path
         return result
 
-    def _read_arguments(self) -> dict[str, Any]:
-        arguments: dict[str, Any] = self.validate_argument_spec(
-            ARGUMENTS, required_if=[("state", "present", ["line"])]
-        )[1]
-        try:
-            arguments["match"] = re.compile(_octets(arguments["match"]))
-        except re.error as error:
-            raise AnsibleActionFail(
-                f"match is {arguments['match']!r}, which is no regular expression: {error}."
-            ) from None
-        if arguments["line"] is not None:
-            line = arguments["line"] = _octets(arguments["line"])
-            if not line or b"\n" in line or b"\0" in line:
-                raise AnsibleActionFail(
-                    f"line is {_text(line)!r}. It must be one line, not empty, without its line end."
-                )
-            if arguments["match"].search(line) is None:
-                raise AnsibleActionFail(
-                    f"match ({_text(arguments['match'].pattern)!r}) does not find the line itself "
-                    f"({_text(line)!r}), so each run would add one more. Let it find every form of our line."
-                )
-        return arguments
-
     def _once(self, place: RemotePath, arguments: dict[str, Any]) -> dict[str, Any]:
-        check: bool = self._task.check_mode
-        found = place.look(content_up_to=_LARGEST, clean=not check)
-        before = self._content(place, found)
-        present = arguments["state"] == "present"
-        after = edited(before, arguments["match"], arguments["line"] if present else None)
+        found = place.look(content_up_to=_LARGEST, clean=not self._task.check_mode)
+        before = _content(place, found)
+        line = arguments["line"] if arguments["state"] == "present" else None
+        after = edited(before, arguments["match"], line)
         if after == before:
             return {"changed": False}
         if found.kind == "absent" and not arguments["create"]:
-            raise AnsibleActionFail(f"{place.path} is not there, and create is false, so it is not made.")
+            raise AnsibleActionFail(f"{place.path} is not there, and with create: false it is not made.")
         removes = not after and arguments["remove_empty"]
-        if not check:
+        if not self._task.check_mode:
             if removes:
                 place.remove(instead_of=found)
             else:
@@ -95,42 +71,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "before": _text(before),
             "after": _text(after),
             "before_header": place.path,
-            "after_header": place.path,
+            "after_header": f"{place.path} (removed, for nothing is left in it)" if removes else place.path,
         }
-        if removes:
-            diff["after_header"] = f"{place.path} (removed, for nothing is left in it)"
         return {"changed": True, "diff": diff}
-
-    def _content(self, place: RemotePath, found: Found) -> bytes:
-        if found.kind == "absent":
-            return b""
-        if found.kind != "file":
-            what = (
-                f"a symbolic link to {found.target}"
-                if found.kind == "link"
-                else f"no file, but: {found.kind}"
-            )
-            raise AnsibleActionFail(
-                f"{place.path} is {what}. It stays as it is. Give the path of the file itself."
-            )
-        if found.content is None:
-            why = (
-                f"it has {found.size} octets, more than {_LARGEST}"
-                if found.size > _LARGEST
-                else "it may not be read"
-            )
-            raise AnsibleActionFail(f"{place.path} is not edited: {why}.")
-        if len(found.content) != found.size:
-            raise AnsibleActionFail(
-                f"{place.path} changed while it was read. Nothing was written; run it again."
-            )
-        return found.content
 
 
 def edited(content: bytes, match: re.Pattern[bytes], line: bytes | None) -> bytes:
-    """Return the content with our line at the place of the first that matches, or at the end; None removes it.
+    """Return the content with our line where the first that matches is, or at the end; None removes it.
 
-    All other lines stay as they are, octet by octet. What is appended to gets the line end that was missing.
+    Other lines stay as they are, octet by octet; but the last gets a line end if ours comes after it.
     """
     kept: list[bytes] = []
     placed = line is None
@@ -146,6 +95,38 @@ def edited(content: bytes, match: re.Pattern[bytes], line: bytes | None) -> byte
             kept[-1] += b"\n"
         kept.append(line + b"\n")
     return b"".join(kept)
+
+
+def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with `match` and `line` as octets, or say what is wrong with them."""
+    match = arguments["match"]
+    try:
+        pattern = arguments["match"] = re.compile(_octets(match))
+    except re.error as error:
+        raise AnsibleActionFail(f"match is {match!r}, which is no regular expression: {error}.") from None
+    if arguments["line"] is None:
+        return arguments
+    line = arguments["line"] = _octets(arguments["line"])
+    if not line or b"\n" in line or b"\0" in line:
+        raise AnsibleActionFail(f"line is {_text(line)!r}. It must be one line, without its line end.")
+    if pattern.search(line) is None:
+        raise AnsibleActionFail(
+            f"match ({match!r}) does not find the line itself ({_text(line)!r}), so each run would add it "
+            "again. Write a match that finds our line in every form."
+        )
+    return arguments
+
+
+def _content(place: RemotePath, found: Found) -> bytes:
+    if found.kind == "absent":
+        return b""
+    if found.kind != "file":
+        what = f"a symbolic link to {found.target}" if found.kind == "link" else "not a file"
+        raise AnsibleActionFail(f"{place.path} is {what}. It stays as it is. Give the path of a file.")
+    if found.content is None:
+        why = "is larger than 1 MB" if found.size > _LARGEST else "cannot be read"
+        raise AnsibleActionFail(f"{place.path} {why}, and stays as it is. Is it the right file?")
+    return found.content
 
 
 def _octets(text: str) -> bytes:

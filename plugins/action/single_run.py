@@ -1,4 +1,4 @@
-"""single_run: two runs at once are refused. See plugins/modules/single_run.py for its documentation."""
+"""single_run: two runs at once are refused. Documented in plugins/modules/single_run.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARGUMENTS: dict[str, Any] = {"path": {"type": "str", "required": True}}
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that a run is. A number alone may have passed to another process, so its start belongs to it."""
+    """The process that a run is. Its number may pass to another process, its start does not."""
 
     pid: int
     start: str

@@ -6,26 +6,27 @@ DOCUMENTATION = r"""
 module: generated_secrets
 short_description: Secrets that are made once, and kept in a vaulted file on the controller
 description:
-  - Makes the secrets that are missing, writes them to a YAML file that is encrypted with the vault password that Ansible
-    has, and returns all that is in that file.
+  - Makes the secrets that are missing, writes them to a YAML file that is encrypted with the vault
+    password that Ansible has, and returns all that is in that file.
   - It runs on the controller alone, whatever host the task is for.
-  - Its result is hidden at every verbosity, as with C(no_log); what it registers is complete. What its failures say
-    holds no secret.
+  - Its result is hidden at every verbosity, as with C(no_log); what it registers is complete. What its
+    failures say holds no secret.
 author: The smtp-relay project
 options:
   path:
     description:
       - The file on the controller. Absolute.
-      - It is made with mode 0600, in a directory of mode 0700, and always replaced in one step. Comments in it are lost then.
-      - A file that was encrypted with another password, one that is not encrypted, and one that is not a flat mapping of
-        names to texts are errors, and stay as they are.
+      - It is made with mode 0600, in a directory of mode 0700, and always replaced in one step. Comments
+        in it are lost then.
+      - A file that was encrypted with another password, one that is not encrypted, and one that is not a
+        flat mapping of names to texts are errors, and stay as they are.
     type: path
     required: true
   secrets:
     description:
       - Names, and of what kind each is. One that is in the file already is kept.
-      - V(password) is 20 characters (100 bits) that nobody confuses and every device can type; V(token) is 43 url-safe
-        characters (256 bits); V(fernet_key) is 32 octets in url-safe base64.
+      - V(password) is 20 characters (100 bits) that nobody confuses and every device can type; V(token) is
+        43 url-safe characters (256 bits); V(fernet_key) is 32 octets in url-safe base64.
     type: dict
     default: {}
   renew:

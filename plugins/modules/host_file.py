@@ -6,10 +6,11 @@ DOCUMENTATION = r"""
 module: host_file
 short_description: A file or directory on a host that has no Python
 description:
-  - Puts a file on the host in one step, makes a directory, or removes either, with nothing but the host's shell and
-    its C(stat), C(sha256sum), C(sync), C(mv), C(chown) and C(chmod). GNU's and busybox's will do.
-  - The content travels over standard input of one command. It is never among a process's arguments, never readable to
-    others on its way, and never half written, for it is written beside its place, put on the disk, validated, and moved there.
+  - Puts a file on the host in one step, makes a directory, or removes either, with nothing but the host's
+    shell and its C(stat), C(sha256sum), C(sync), C(mv), C(chown) and C(chmod). GNU's and busybox's will do.
+  - The content travels over standard input of one command. It is never among a process's arguments, never
+    readable to others on its way, and never half written, for it is written beside its place, put on the
+    disk, validated, and moved there.
   - What an interrupted run has left behind beside the file is removed by the next one.
   - It works through any connection that passes standard input on (ssh, local, community.docker.docker),
     and with C(become_method=sudo).
@@ -22,9 +23,9 @@ options:
   state:
     description:
       - V(file) needs O(content) or O(src).
-      - V(absent) removes a directory with all that is in it, except where too much may be in it that is not ours
-        (fewer than three parts, or four below /mnt and /boot; known places such as /mnt/user/appdata itself),
-        and where something is mounted in it.
+      - V(absent) removes a directory with all that is in it. It refuses to where too much may be in it that
+        is not ours (a path of fewer than three parts, or four below /mnt and /boot, and some of the system's
+        own), and where something is mounted in it.
     type: str
     choices: [file, directory, absent]
     default: file
@@ -50,7 +51,8 @@ options:
     type: raw
   validate:
     description:
-      - A command that is run on the host before the file takes its place, with the name of the new file where C(%s) is.
+      - A command that is run on the host before the file takes its place, with the name of the new file
+        where C(%s) is, which must not be in quotes.
       - If it fails, nothing changes, and what it said is in the message (unless O(sensitive)).
     type: str
   sensitive:
@@ -65,13 +67,15 @@ options:
     type: bool
 attributes:
   check_mode:
-    description: Full. A directory that is missing is no error then, for an earlier task may have said it would make it.
+    description: Full. A directory that is missing is no error then, for an earlier task may have said it
+      would make it.
     support: full
   diff_mode:
     description: Full.
     support: full
 notes:
-  - A file is always replaced, never changed in place. Mount its directory into a container, not the file itself.
+  - A file is always replaced, never changed in place. Mount its directory into a container, not the file
+    itself.
 """
 
 EXAMPLES = r"""

@@ -6,8 +6,10 @@ DOCUMENTATION = r"""
 module: host_line
 short_description: One line of a file that others write as well, on a host that has no Python
 description:
-  - Keeps one line in a small text file on the host, or out of it. Every other line stays as it is, octet by octet.
-  - The file is read, and replaced in one step, if nobody else has written meanwhile; otherwise it begins anew, some times.
+  - Keeps one line in a small text file on the host, or out of it. Every other line stays as it is, octet
+    by octet.
+  - The file is read, and replaced in one step, if nobody else has written meanwhile; otherwise it begins
+    anew, some times.
   - It needs on the host what M(host_file) needs.
 author: The smtp-relay project
 options:
@@ -17,7 +19,8 @@ options:
     required: true
   match:
     description:
-      - A regular expression of Python that finds our line, in each form that it may have. It sees a line without its end.
+      - A regular expression of Python that finds our line, in each form that it may have. It sees a line
+        without its end.
       - The first line that it finds is replaced in its place; any more are removed.
     type: str
     required: true
@@ -39,7 +42,8 @@ options:
     default: true
 attributes:
   check_mode:
-    description: Full. A directory that is missing is no error then, for an earlier task may have said it would make it.
+    description: Full. A directory that is missing is no error then, for an earlier task may have said it
+      would make it.
     support: full
   diff_mode:
     description: Full.

@@ -6,8 +6,8 @@ DOCUMENTATION = r"""
 module: single_run
 short_description: Refuse two runs at once
 description:
-  - Writes into a file on the controller which run of C(ansible-playbook) is at work, and fails if another one that is
-    written there is still running. The same run may take it any number of times.
+  - Writes into a file on the controller which run of C(ansible-playbook) is at work, and fails if another
+    one that is written there is still running. The same run may take it any number of times.
   - Nothing gives it back. A run that has ended, in whatever way, holds nothing.
   - It keeps apart the runs on one controller, not those of two.
 author: The smtp-relay project

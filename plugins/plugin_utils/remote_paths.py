@@ -1,13 +1,15 @@
 """Files and directories on a host that has a shell but no Python, through Ansible's connection alone.
 
-Each `RemotePath` method is one command on the host. What is written travels over standard input, so neither it
-nor a digest of it is ever among a process's arguments or in Ansible's output, and escalation (become) holds for it.
+Each method of `RemotePath` is one command on the host. What is written travels over standard input, so it is
+never among a process's arguments, and escalation (become) holds for it. Ansible shows at -vvv what a command
+answers: digests are salted, and the salt travels over standard input, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 import secrets
 import shlex
 from collections.abc import Mapping
@@ -18,7 +20,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 _MARK = "---host---"
-_NO_ANSWER = "the shell on the host did not run our command to its end (status {status}): {detail}"
+_OUR_LINES = re.compile(r"\S*sh: (?:line )?\d+: ")
+"""where in our script a shell says that it met an error"""
+_UNKNOWN_FAILURE = (
+    "{path}: the shell on the host did not run our command to its end (status {status}): {detail}"
+)
 
 # What differs between systems is here: GNU and busybox on Linux, BSD's programs on macOS.
 _PREAMBLE = """\
@@ -45,7 +51,7 @@ digest_of() { { printf %s "$salt"; cat "$1"; } | sum_of; }
 # Whoever still sends us content must not find us gone: it would take that for a lost connection.
 fail() { cat > /dev/null; exit "$1"; }
 need_unchanged() {
-  [ -z "$expected" ] || [ "$expected" = "$(kind_of "$path")" ] || [ "$expected" = "$(digest_of "$path")" ] || fail 26
+  case $expected in "" | "$(kind_of "$path")" | "$(digest_of "$path")") ;; *) fail 26 ;; esac
 }
 need_parent() {
   [ ! -d "$parent" ] || return 0
@@ -64,7 +70,9 @@ set_attributes() {
   differs "$1" || return 0
   [ -z "$owner$group" ] || chown -h "$owner${group:+:$group}" "$1" || return 1
   [ -z "$mode" ] || chmod "$mode" "$1" || return 1
-  ! differs "$1" || { echo "chown and chmod were accepted, but the file system kept: $(facts "$1")" >&2; return 1; }
+  differs "$1" || return 0
+  echo "chown and chmod were accepted, but what is there now is: $(facts "$1")" >&2
+  return 1
 }
 IFS= read -r salt
 """
@@ -94,15 +102,18 @@ exit 0
 """
 
 _PUT = """\
+need_parent
+temporary=$(mktemp "${leftovers}XXXXXX") || fail 21
 trap 'rm -f "$temporary"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-need_parent
-(set -C; cat > "$temporary") || fail 21
+cat > "$temporary" || fail 21
 set -- $(facts "$temporary")
 [ "$6" = "$size" ] || fail 22
 set_attributes "$temporary" || fail 23
-if [ -n "$validate" ]; then output=$( (eval "$validate") 2>&1 < /dev/null ) || { printf '%s\\n' "$output" >&2; fail 24; }; fi
-sync "$temporary" || fail 25
+if [ -n "$validate" ]; then
+  output=$( (eval "$validate") 2>&1 < /dev/null ) || { printf '%s\\n' "$output" >&2; fail 24; }
+fi
+sync "$temporary" || fail 21
 need_unchanged
 [ ! -d "$path" ] || [ -L "$path" ] || fail 26
 replace "$temporary" "$path" || fail 27
@@ -130,19 +141,20 @@ exit 0
 """
 
 _FAILURES = {
-    20: "{parent} is not there, and so {path} cannot be made in it. If it lies on the array or on another disk: is that "
-    "started and mounted? Otherwise make it first (host_file with state: directory)",
-    21: "{path} cannot be written: {detail}",
-    22: "the content for {path} did not arrive in full. Nothing was changed; run it again",
-    23: "owner, group or mode of {path} cannot be set: {detail}. A FAT file system, such as Unraid's /boot, has none: "
-    "leave out owner, group and mode there. Elsewhere: does the owner exist on the host, and may the user that "
-    "Ansible logs in as do this?",
+    20: "{parent} is not there, and so {path} cannot be made in it. If it lies on the array or on another "
+    "disk: is that started and mounted? Otherwise make it first (host_file with state: directory)",
+    21: "{path} cannot be written: {detail}. Is there room, and may Ansible's user write there?",
+    22: "The content for {path} did not arrive in full. Nothing was changed; run it again",
+    23: "Owner, group or mode of {path} cannot be set: {detail}. A FAT file system, such as Unraid's /boot, "
+    "has none: leave owner, group and mode out there. Elsewhere, see that the owner exists on the host, and "
+    "that Ansible logs in as root",
     24: "{path} was not changed, because the new content is not valid: {detail}",
-    25: "{path} was written, but the host could not confirm that it is on the disk: {detail}. Is the disk in order?",
+    25: "{path} was changed, but the host cannot tell whether that is on the disk: {detail}. "
+    "Is the disk in order?",
     26: "{path} was changed by somebody else in this very moment. Nothing was written; run it again",
-    27: "{path} cannot be replaced: {detail}",
+    27: "{path} cannot be replaced: {detail}. Nothing was changed",
     28: "{path} cannot be removed: {detail}",
-    29: "{parent} cannot be made: {detail}",
+    29: "{parent} cannot be made: {detail}. Is there room, and may Ansible's user write there?",
 }
 NOT_VALID = 24
 OVERTAKEN = 26
@@ -181,7 +193,7 @@ class Found:
     target: str = ""
     """what a link points to"""
     digest: str = ""
-    """of a file that can be read: for `has`, and for the `put` that must not overwrite another's change"""
+    """salted, of a file that can be read"""
     content: bytes | None = None
     """None if it was not asked for, or is larger than was asked for"""
     mounts: tuple[str, ...] = ()
@@ -254,24 +266,23 @@ class RemotePath:
         validate: a command with %s, run on the new file before it takes its place.
         instead_of: fail if the file is no longer the one that was found.
         """
-        temporary = self._leftovers + secrets.token_hex(4)
         self._run(
             _PUT,
             content,
             attributes,
-            create_parents,
-            temporary=temporary,
+            create_parents=create_parents,
+            leftovers=self._leftovers,
             size=str(len(content)),
-            validate="" if validate is None else validate.replace("%s", shlex.quote(temporary)),
+            validate="" if validate is None else validate.replace("%s", '"$temporary"'),
             expected=_expected(instead_of),
         )
 
     def make_directory(self, attributes: Attributes, *, create_parents: bool) -> None:
         """Make a directory, or set the attributes of the one that is there."""
-        self._run(_MAKE_DIRECTORY, b"", attributes, create_parents)
+        self._run(_MAKE_DIRECTORY, b"", attributes, create_parents=create_parents)
 
     def remove(self, *, instead_of: Found | None = None) -> None:
-        """Remove what is there, a directory with all that is in it; fail if it is not the one that was found."""
+        """Remove what is there, a directory with all that is in it; `instead_of` as for `put`."""
         self._run(_REMOVE, expected=_expected(instead_of))
 
     def _run(
@@ -279,6 +290,7 @@ class RemotePath:
         script: str,
         content: bytes = b"",
         attributes: Attributes | None = None,
+        *,
         create_parents: bool = False,
         **variables: str,
     ) -> bytes:
@@ -286,7 +298,8 @@ class RemotePath:
         variables |= {
             "path": self.path,
             "parent": self.parent,
-            "mode": wanted.mode or "",
+            # Five digits, for with fewer GNU's chmod leaves a directory's set-id bits alone.
+            "mode": "" if wanted.mode is None else wanted.mode.rjust(5, "0"),
             "owner": wanted.owner or "",
             "group": wanted.group or "",
             "create_parents": "yes" if create_parents else "no",
@@ -301,11 +314,13 @@ class RemotePath:
         return _octets(done["stdout"])
 
     def _refusal(self, done: Mapping[str, Any]) -> HostRefused:
-        status, detail = done["rc"], " ".join((done["stderr"] or done["stdout"]).split()) or "it said nothing"
-        detail = detail.replace(self._leftovers, f"{self.path} (temporary copy) ")
-        text = _FAILURES.get(status, f"{{path}}: {_NO_ANSWER}")
+        status = done["rc"]
+        detail = " ".join((done["stderr"] or done["stdout"]).split()) or "it said nothing"
+        detail = re.sub(re.escape(self._leftovers) + "[0-9A-Za-z]{6}", self.path, detail)
+        detail = _OUR_LINES.sub("", detail).rstrip(".")
+        text = _FAILURES.get(status, _UNKNOWN_FAILURE)
         message = text.format(path=self.path, parent=self.parent, detail=detail, status=status)
-        return HostRefused(f"{message}.", status)
+        return HostRefused(message if message.endswith("?") else f"{message}.", status)
 
 
 def _expected(found: Found | None) -> str:

@@ -15,12 +15,13 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
 
-_NO_PASSWORD = (
-    "{path} is kept encrypted, but Ansible has no vault password. Put one into a file that only you can read, and name "
-    "that file: export ANSIBLE_VAULT_PASSWORD_FILE=~/.smtp-relay-vault (or vault_password_file in ansible.cfg)."
+_NOTHING_TO_ENCRYPT_WITH = (
+    "{path} is kept encrypted, but Ansible has no vault password. Put one into a file that only you can "
+    "read, and name it: export ANSIBLE_VAULT_PASSWORD_FILE=~/.smtp-relay-vault (or vault_password_file in "
+    "ansible.cfg)."
 )
-_OTHER_PASSWORD = (
-    "{path} was encrypted with another vault password than the one that Ansible has now. It stays as it is. Give the "
+_CANNOT_DECRYPT = (
+    "{path} was encrypted with another vault password than Ansible has now. It stays as it is. Give the "
     "right one (ANSIBLE_VAULT_PASSWORD_FILE), or, if it is lost, move the file away to have new secrets made."
 )
 _PLAIN = (
@@ -28,7 +29,7 @@ _PLAIN = (
     "ansible-vault encrypt {path}"
 )
 _NOT_FLAT = (
-    "{path} is not one flat mapping of names to texts: {problem}. It stays as it is. Look at it with: "
+    "{path} is not one flat mapping of names to texts: {problem}. It stays as it is. Mend it with: "
     "ansible-vault edit {path}"
 )
 
@@ -40,7 +41,7 @@ class VaultedFile:
         self._path = path
         self._vault = vault
         if not vault.secrets:
-            raise AnsibleActionFail(_NO_PASSWORD.format(path=path))
+            raise AnsibleActionFail(_NOTHING_TO_ENCRYPT_WITH.format(path=path))
         # What a new file is encrypted with; a file that is there keeps its own.
         self._identity, self._secret = match_encrypt_secret(
             vault.secrets, encrypt_vault_id=constants.DEFAULT_VAULT_ENCRYPT_IDENTITY
@@ -68,7 +69,7 @@ class VaultedFile:
         try:
             plain, self._identity, self._secret = self._vault.decrypt_and_get_vault_id(encrypted)
         except AnsibleError:
-            raise AnsibleActionFail(_OTHER_PASSWORD.format(path=self._path)) from None
+            raise AnsibleActionFail(_CANNOT_DECRYPT.format(path=self._path)) from None
         return self._parsed(bytes(plain))
 
     def write(self, values: Mapping[str, str]) -> None:
