@@ -295,6 +295,22 @@ def test_both_architectures_are_built_checked_and_started() -> None:
     assert "for platform in linux/amd64 linux/arm64; do" in scripts
 
 
+def test_what_the_image_says_of_itself() -> None:
+    """GitHub shows the annotations of the index; the Dockerfile has the labels, filled in by arguments."""
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+    given = {step.get("id"): step["with"] for step in image()["jobs"]["publish"]["steps"] if "with" in step}
+    arguments = [line.partition("=")[0] for line in given["build"]["build-args"].splitlines()]
+    assert {"VERSION", "REVISION", "SOURCE"} == set(arguments)
+    assert set(arguments) <= set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE))
+    annotations = dict(line.split("=", 1) for line in given["meta"]["annotations"].splitlines())
+    assert annotations == {
+        f"org.opencontainers.image.{name}": PYPROJECT["project"][key]
+        for name, key in [("title", "name"), ("description", "description"), ("licenses", "license")]
+    }
+    for name, value in annotations.items():
+        assert f'{name}="{value}"' in dockerfile
+
+
 def test_a_build_for_a_pull_request_is_not_pushed() -> None:
     build = yaml.safe_dump(image()["jobs"]["build"])
     assert not re.search(r"push: true|push=true|type=registry|login-action", build)
