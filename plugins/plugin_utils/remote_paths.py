@@ -19,7 +19,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-_MARK = "---host---"
+_MARK = b"---host---\n"
+"""where our answer begins, after what a login shell may say of its own"""
 _OUR_LINES = re.compile(r"\S*sh: (?:line )?\d+: ")
 """where in our script a shell says that it met an error"""
 _UNKNOWN_FAILURE = (
@@ -79,7 +80,7 @@ IFS= read -r salt
 
 _LOOK = """\
 kind=$(kind_of "$path")
-printf '%s\\nkind %s\\n' "$mark" "$kind"
+printf '%s%s\\nkind %s\\n' --- host--- "$kind"
 case $kind in
 file|directory) printf 'facts %s\\n' "$(facts "$path")" ;;
 link) printf 'target %s\\n' "$(readlink "$path" | head -n 1)" ;;
@@ -241,11 +242,13 @@ class RemotePath:
             clean="yes" if clean else "no",
             leftovers=self._leftovers,
             as_mounted=_as_in_proc_mounts(self.path),
-            mark=_MARK,
         )
-        said, answer = out.partition(f"{_MARK}\n".encode())[1:]
+        said, answer = out.partition(_MARK)[1:]
         if not said:
-            raise HostRefused(f"Cannot tell what {self.path} is: {_text(out)}")
+            raise HostRefused(
+                f"The host has not told what {self.path} is. It said: {_text(out)[:200].strip()!r}. "
+                "Does Ansible's user get a shell there?"
+            )
         return _found(answer)
 
     def has(self, found: Found, content: bytes) -> bool:
