@@ -40,7 +40,7 @@ class Run:
     @property
     def messages(self) -> list[str]:
         """What the failed tasks said."""
-        return [result["msg"] for result in self.results if result.get("failed")]
+        return [result.get("msg", "hidden") for result in self.results if result.get("failed")]
 
     def succeeded(self) -> Run:
         assert self.status == 0, self.output
@@ -71,10 +71,30 @@ class Ansible:
         book = self._written("play.yml", [self._play(tasks, hosts, play)])
         inventory = self._written("inventory.yml", {"all": {"hosts": self.inventory}})
         (self.directory / "record").unlink(missing_ok=True)
-        command = [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, *options, book]
+        command = [_program("ansible-playbook"), "-i", inventory, *options, book]
         return subprocess.Popen(
-            command, env=self._environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.directory,  # away from the repository's ansible.cfg
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+
+    def command(self, name: str, *arguments: str, stdin: str = "") -> str:
+        """Run another of Ansible's programs, which must succeed, and return what it said."""
+        done = subprocess.run(
+            [_program(name), *arguments],
+            cwd=self.directory,
+            env=self._environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     @staticmethod
     def _play(tasks: Sequence[Mapping[str, Any]], hosts: str, play: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +118,13 @@ class Ansible:
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callback")),
             "ANSIBLE_CALLBACKS_ENABLED": "record",
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_MODULE_UTILS": str(PLUGINS / "module_utils"),
             **self.environment,
         }
+
+
+def _program(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
 
 
 @pytest.fixture
