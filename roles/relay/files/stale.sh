@@ -1,0 +1,21 @@
+# What the running relay has not read yet: "restart", "reload" or nothing. Before it: name, directory and reloaded, the names
+# below the directory that a reload reads again. All else there is read at the start only.
+#
+# It is told from the files' times, not from what this run has changed: an interrupted run leaves no change behind.
+LC_ALL=C
+export LC_ALL
+started=$(docker inspect --type container --format '{{.State.StartedAt}}' "$name" 2>/dev/null) || exit 0
+cd "$directory" || exit 1
+
+newer() { # newer REFERENCE...: files newer than it
+    find config secrets -type f ! -name '.*' "$@"
+}
+
+answer=
+for file in $(newer -newermt "$started"); do
+    case " $reloaded " in
+        *" $file "*) [ -e config/.reloaded ] && [ ! "$file" -nt config/.reloaded ] || answer=${answer:-reload} ;;
+        *) answer=restart ;;
+    esac
+done
+printf '%s\n' "$answer"
