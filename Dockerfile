@@ -43,11 +43,11 @@ RUN /pip/bin/pip --python /opt/smtp-relay/bin/python install --quiet --no-compil
 # goes out (0.4 s more, once), Alembic when a database is new (0.2 s), the others never.
 FROM dependencies AS pruned
 RUN set -eu; cd /opt/smtp-relay; \
-    find bin -type f -delete; \
+    rm -rf include; find bin -type f -delete; \
     cd lib/python3*/site-packages; \
     find babel/locale-data -name '*.dat' ! -name root.dat ! -name en.dat ! -name de.dat -delete; \
     rm -rf cffi cffi-* greenlet greenlet-* pycparser pycparser-* yaml/_yaml.*.so; \
-    rm -rf aiosmtpd/tests alembic/testing sqlalchemy/testing; \
+    find . -type d \( -name tests -o -name testing \) -prune -exec rm -r {} +; \
     find . -type f \( -name '*.h' -o -name '*.c' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' \) -delete; \
     python -m compileall -q --invalidation-mode unchecked-hash . \
         -x '^\./(alembic|apprise|mako|markdown|oauthlib|requests_oauthlib|sqlalchemy/(dialects/(mssql|mysql|oracle)|ext|orm)|yaml)/'
@@ -114,8 +114,8 @@ COPY --from=pruned /opt/smtp-relay /opt/smtp-relay
 COPY --from=package /package /opt/smtp-relay
 RUN set -eu; mkdir /bytecode; \
     PYTHONDONTWRITEBYTECODE= python -c 'import relay_app.app, relay_app.cli, relay_app.ops.health, \
-        babel.messages.mofile, babel.messages.pofile, encodings.idna, importlib.readers, msal, psycopg, requests, \
-        sqlalchemy.dialects.sqlite.pysqlite'; \
+        babel.messages.mofile, babel.messages.pofile, encodings.ascii, encodings.idna, importlib.readers, msal, \
+        netrc, psycopg, requests, sqlalchemy.dialects.sqlite.pysqlite'; \
     find "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" -name '*.pyc' \
         -exec cp --parents --target-directory /bytecode {} +
 
