@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -13,8 +17,9 @@ name: relay_container
 short_description: What the relay's container gets
 description:
   - C(relay_plan) names the secrets that mailboxes and devices need, C(relay_clients) who logs in with them.
-  - C(container_arguments) and C(extra_params) turn Unraid's words for a container into the docker module's and
-    the command line's, so that the container and its template say the same.
+  - C(container_arguments) and C(extra_params) turn Unraid's words for a container into those of the docker
+    module and of the command line, so that the container and its template say the same.
+  - C(toml_value) and C(unraid_xml) write a value into the relay's settings and into Unraid's template.
 """
 
 # Option of `docker create` -> how it is written. What has a list is written once for each element.
@@ -29,6 +34,8 @@ _OPTIONS = (
     "stop_timeout",
 )
 _FLAGS = {"security_opts": "security-opt", "restart_policy": "restart"}
+# Unraid adds a limit of its own unless it finds one written just so.
+_APART = ("pids_limit",)
 
 
 class FilterModule:
@@ -40,33 +47,38 @@ class FilterModule:
             "relay_clients": relay_clients,
             "container_arguments": container_arguments,
             "extra_params": extra_params,
+            "toml_value": toml_value,
+            "unraid_xml": unraid_xml,
         }
 
 
 def relay_plan(mailboxes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Complete `relay_mailboxes`: each mailbox has devices, each secret a file.
 
-    Returns `mailboxes` as the template of the settings needs them; `generated`, the names of the passwords that
-    are made; `given`, file -> secret that the user has written down; `passwords`, file -> name of a generated one.
+    Returns `mailboxes` as the template of the settings needs them; `generated`, the names of the passwords
+    that are made; `given`, file -> secret that the user has written down; `passwords`, file -> name of a
+    generated one.
 
     Raises:
-        AnsibleFilterError: two names would need the same file.
+        AnsibleFilterError: two names would need the same file, or a name or a secret is not a text.
     """
     plan: dict[str, Any] = {"mailboxes": [], "generated": {}, "given": {}, "passwords": {}}
     taken: dict[str, str] = {}
     for mailbox in mailboxes:
+        address = _text(mailbox, "address", "a mailbox")
         planned = {key: value for key, value in mailbox.items() if key not in {"client_secret", "devices"}}
         if mailbox.get("client_secret"):
-            planned["client_secret_file"] = _claim("client_secret", mailbox["address"], taken)
-            plan["given"][planned["client_secret_file"]] = mailbox["client_secret"]
+            file = planned["client_secret_file"] = _claim("client_secret", address, taken)
+            plan["given"][file] = _text(mailbox, "client_secret", address)
         planned["devices"] = []
-        for device in mailbox.get("devices") or [{"name": mailbox["address"]}]:
-            file = _claim("password", device["name"], taken)
+        for device in mailbox.get("devices") or [{"name": address}]:
+            name = _text(device, "name", f"a device of {address}")
+            file = _claim("password", name, taken)
             planned["devices"].append(
                 {key: value for key, value in device.items() if key != "password"} | {"password_file": file}
             )
             if device.get("password"):
-                plan["given"][file] = device["password"]
+                plan["given"][file] = _text(device, "password", name)
             else:
                 secret = f"relay_{file}"
                 plan["generated"][secret] = "password"
@@ -125,17 +137,73 @@ def extra_params(options: Mapping[str, Any]) -> str:
             words.append(flag)
         elif isinstance(value, list | tuple):
             words.extend(f"{flag}={element}" for element in value)
-        elif value not in (None, False, ""):
-            words.append(f"{flag}={value}")
+        elif value is not None and value is not False and value != "":
+            words.append(f"{flag}{' ' if name in _APART else '='}{value}")
     return " ".join(words)
+
+
+def toml_value(value: Any) -> str:
+    """Write a text, a number, a truth, a date or a list of them as TOML does.
+
+    Raises:
+        AnsibleFilterError: TOML has no such value.
+    """
+    match value:
+        case bool() | int():
+            return json.dumps(value)
+        case float() if math.isfinite(value):
+            return json.dumps(value)
+        case date():
+            return f'"{value.isoformat()}"'
+        case list() | tuple():
+            return f"[{', '.join(map(toml_value, value))}]"
+        case None | float() | Mapping():
+            raise AnsibleFilterError(f"{value!r} cannot be a setting: a text, a number or a list of them can")
+    # TOML's basic strings are JSON's, but for the one control character that JSON lets through.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def unraid_xml(value: Any) -> str:
+    """Write a text into Unraid's template, in an element or in an attribute.
+
+    Unraid encodes twice when it writes a template, and decodes twice when it reads one.
+
+    Raises:
+        AnsibleFilterError: Unraid would read something else.
+    """
+    text = str(value)
+    if re.search(r"[\x00-\x1f\x7f]|\s\s|^\s|\s$", text) or re.search(r"<[^\s>]", html.unescape(text)):
+        raise AnsibleFilterError(
+            f"{text!r} cannot be in Unraid's template, which keeps no tags, no blanks at the ends, no two "
+            "together and no control characters. Write it in another way"
+        )
+    return html.escape(html.escape(text, quote=False))
+
+
+def _text(mapping: Mapping[str, Any], key: str, owner: str) -> str:
+    value = mapping.get(key)
+    if isinstance(value, bool | int | float | date):
+        raise AnsibleFilterError(
+            f"relay_mailboxes: the {key} of {owner} is not a text. YAML takes it for a number, a date or "
+            "true or false: write it in quotes"
+        )
+    if not value:
+        raise AnsibleFilterError(f"relay_mailboxes: {owner} has no {key}")
+    return str(value)
 
 
 def _claim(kind: str, name: str, taken: dict[str, str]) -> str:
     """A file name for the secret of this mailbox or device."""
-    file = f"{kind}_{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}"
-    if taken.setdefault(file, name) != name or not re.search(r"[a-z0-9]$", file.removeprefix(f"{kind}_")):
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not stem:
         raise AnsibleFilterError(
-            f"relay_mailboxes: {name!r} and {taken[file]!r} would share the file {file}. Give one of them another "
-            "name, one that differs in letters or digits"
+            f"relay_mailboxes: the name {name!r} has no letter from a to z and no digit, but the file of its "
+            "secret is named by them. Give it another name"
+        )
+    file = f"{kind}_{stem}"
+    if taken.setdefault(file, name) != name:
+        raise AnsibleFilterError(
+            f"relay_mailboxes: {name!r} and {taken[file]!r} would share the file {file}. Give one of them "
+            "another name, one that differs in letters from a to z or in digits"
         )
     return file

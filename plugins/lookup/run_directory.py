@@ -30,7 +30,6 @@ _raw:
 """
 
 
-
 class LookupModule(LookupBase):  # type: ignore[misc]
     """See DOCUMENTATION."""
 

@@ -1,0 +1,61 @@
+"""Variables and templates of our roles through Ansible's own Templar: no host, no run, no Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, init_plugin_loader, lookup_loader
+from ansible.template import Templar, trust_as_template
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROLES = REPOSITORY / "roles"
+
+
+@cache
+def _loader() -> DataLoader:
+    """A loader for the repository, once Ansible knows our plugins."""
+    init_plugin_loader([])
+    filter_loader.add_directory(str(REPOSITORY / "plugins/filter"))
+    lookup_loader.add_directory(str(REPOSITORY / "plugins/lookup"))
+    loader = DataLoader()
+    loader.set_basedir(str(REPOSITORY))
+    return loader
+
+
+def read(path: Path) -> Any:
+    """Read a YAML file as Ansible does: what is written there may be a template."""
+    return _loader().load_from_file(str(path), trusted_as_template=True) or {}
+
+
+class Role:
+    """A role's variables as a host has them, with `given` instead of its defaults.
+
+    A `given` text is never a template, whatever it holds: as if it came from a module or a prompt. One that shall be
+    is marked with `trust_as_template`.
+    """
+
+    def __init__(self, name: str, given: Mapping[str, Any]) -> None:
+        directory = ROLES / name
+        self._variables = {
+            **read(directory / "defaults/main.yml"),
+            **read(directory / "vars/main.yml"),
+            "role_path": str(directory),
+            "ansible_search_path": [str(directory), str(REPOSITORY)],
+            "inventory_dir": "/inventory",
+            "inventory_hostname": "tower",
+            "ansible_managed": "Ansible managed",
+            **given,
+        }
+
+    def value(self, expression: str) -> Any:
+        """Evaluate what would stand between double braces."""
+        templar = Templar(loader=_loader(), variables=self._variables)
+        return templar.template(trust_as_template("{{ " + expression + " }}"))
+
+    def template(self, name: str) -> str:
+        """Render a template as the role's tasks do."""
+        return cast("str", self.value(f"lookup('ansible.builtin.template', '{name}')"))
