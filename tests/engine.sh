@@ -6,8 +6,9 @@
 #   tests/engine.sh stop       stop the one that `ensure` started, and no other
 #
 # With systemd, the engine is its service docker. Without (a container, a small virtual machine), dockerd is started
-# by hand and goes on when this script has ended; ENGINE_OPTIONS are options for it, ENGINE_SOCKET is where it
-# listens (so that a second engine can run beside the first: it needs --data-root and --exec-root of its own).
+# by hand and goes on when this script has ended. ENGINE_SOCKET is where it listens, ENGINE_OPTIONS are options for it.
+# A second engine beside the first needs its own --data-root, --exec-root and --pidfile, and its own network
+# namespace (unshare --net), or it takes the first one's bridge away.
 set -euo pipefail
 
 socket=${ENGINE_SOCKET:-/var/run/docker.sock}
@@ -83,7 +84,7 @@ start_by_hand() {
     # shellcheck disable=SC2329  # wait_until calls it
     answers_or_ended() { answers || ! is_running "$pid"; }
     wait_until "dockerd does not answer at $socket; its log is $log" answers_or_ended
-    is_running "$pid" || die "dockerd did not start. $log ends with:"$'\n'"$(tail -n 10 "$log")"
+    is_running "$pid" || { rm -f "$ours" && die "dockerd did not start. $log ends with:"$'\n'"$(tail -n 10 "$log")"; }
     say "started, process $pid, log $log"
 }
 

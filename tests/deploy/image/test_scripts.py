@@ -1,0 +1,115 @@
+"""tests/engine.sh and tests/base_images.sh: what they do and what they say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import programs
+
+from .containers import ROOT, SECONDS_TO_BUILD, docker
+
+pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+
+_AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env"]
+
+
+def _run(command: list[str], **environment: str) -> programs.Done:
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=programs.SECONDS_TO_RUN,
+        check=False,
+    )
+    return programs.Done(done.returncode, done.stdout)
+
+
+class TestEngine:
+    @pytest.fixture
+    def second(self, base: str, tmp_path: Path) -> Iterator[Callable[[str], programs.Done]]:
+        """engine.sh for an engine of its own, beside the one that everything else here uses.
+
+        It is in a network namespace of its own: without a bridge, an engine removes the one that is there.
+        """
+        name = f"smtp-relay-test-{os.getpid()}"
+        options = {
+            "data-root": f"{tmp_path}/data",
+            "exec-root": f"{tmp_path}/exec",
+            "pidfile": f"{tmp_path}/pid",
+            "containerd-namespace": name,
+            "containerd-plugins-namespace": f"{name}-plugins",
+            "bridge": "none",
+            "iptables": "false",
+        }
+        environment = {
+            "ENGINE_SOCKET": f"/var/run/{name}.sock",
+            "ENGINE_OPTIONS": " ".join(f"--{option}={value}" for option, value in options.items()),
+        }
+
+        def engine(action: str) -> programs.Done:
+            return _run([*_AS_ROOT, "unshare", "--net", "tests/engine.sh", action], **environment)
+
+        yield engine
+        engine("stop")
+        leavings = [f"/var/run/smtp-relay-engine-{name}.lock", f"/var/log/smtp-relay-engine-{name}.log"]
+        subprocess.run([*_AS_ROOT, "rm", "-rf", *leavings, tmp_path / "data", tmp_path / "exec"], check=True)
+
+    def test_is_started_restarted_and_stopped(self, second: Callable[[str], programs.Done]) -> None:
+        started = second("ensure")
+        assert (started.status, "started, process" in started.output) == (0, True), started.output
+        again = second("ensure")
+        assert (again.status, "answers." in again.output) == (0, True), again.output
+        restarted = second("restart")
+        assert (restarted.status, "started, process" in restarted.output) == (0, True), restarted.output
+        assert restarted.output != started.output
+        assert "stopped." in second("stop").output
+        assert "nothing to stop" in second("stop").output
+        assert "started neither by systemd nor by this script" in second("restart").output
+
+    def test_one_that_cannot_start_says_why(
+        self, second: Callable[[str], programs.Done], tmp_path: Path
+    ) -> None:
+        (tmp_path / "data").write_text("not a folder")
+        done = second("ensure")
+        assert done.status == 1
+        assert "dockerd did not start." in done.output
+        assert "data" in done.output
+
+    def test_docker_host_that_does_not_answer(self) -> None:
+        done = _run(["tests/engine.sh", "ensure"], DOCKER_HOST="unix:///nowhere.sock")
+        assert done.status == 1
+        assert "DOCKER_HOST is unix:///nowhere.sock, and no engine answers there." in done.output
+
+    def test_not_told_what_to_do(self) -> None:
+        done = _run(["tests/engine.sh"])
+        assert (done.status, "Usage:" in done.output) == (1, True)
+
+
+class TestBaseImages:
+    def test_what_is_set_is_kept(self, base: str) -> None:
+        done = _run(["tests/base_images.sh"], PYTHON_IMAGE="one", DEBIAN_IMAGE="two three")
+        assert done == programs.Done(0, "export PYTHON_IMAGE=one DEBIAN_IMAGE=two\\ three\n")
+
+    def test_the_images_are_there(self, base: str) -> None:
+        done = _run(["tests/base_images.sh"])
+        names = dict(word.split("=", 1) for word in shlex.split(done.output) if "=" in word)
+        assert docker(
+            "run", "--rm", names["PYTHON_IMAGE"], "python", "-c", "import venv, ensurepip; print('ok')"
+        )
+        assert docker("run", "--rm", names["DEBIAN_IMAGE"], "cat", "/etc/debian_version")
+        with pytest.raises(AssertionError, match="python"):
+            docker("run", "--rm", names["DEBIAN_IMAGE"], "python3", "--version")
+
+    def test_no_engine_is_said(self) -> None:
+        done = _run(["tests/base_images.sh"], DOCKER_HOST="unix:///nowhere.sock")
+        assert done.status == 1
+        assert "no Docker engine answers (run: tests/engine.sh ensure)" in done.output
