@@ -1,6 +1,7 @@
 # make demo   the relay's main job, against the sandbox (ONCE=1: play it once and exit; PORT=n: the relay's port)
 # make test   lint, types, import rules, all tests
 # make bench  measurements against peers
+# make up     deploys it all on this machine's Docker engine, against the sandbox; make down removes it
 # make setup  .venv with everything
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -8,30 +9,41 @@ VENV := .venv
 BIN := $(VENV)/bin
 FULLY_COVERED := relay_app/mail/*,relay_app/delivery/*,relay_app/inbound/devices.py
 
-.PHONY: help setup demo test bench lint requirements clean
+.PHONY: help setup demo up down test bench lint docs requirements clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^# /!q; s/^# //p' Makefile
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Install one, then run: make PYTHON=python3.12 $(MAKECMDGOALS)" % tuple(v[:2]))'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 
-# Two stamps, so that the demo does not wait for the tools of the tests.
+# Three stamps, so that nobody waits for tools that only others need.
 $(VENV)/.sandbox: requirements/sandbox.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/sandbox.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+$(VENV)/.deploy: requirements/deploy.txt $(VENV)/.sandbox
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/deploy.txt
+	@touch $@
+
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.sandbox
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
-	@touch $@
+	@touch $@ $(VENV)/.deploy
 
 setup: $(VENV)/.dev
 	@echo "Ready: $(VENV) has the relay, the sandbox and the tools of the tests."
 
 demo: $(VENV)/.sandbox
 	@exec $(BIN)/python -m sandbox.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+
+# PLAY: what ansible-playbook gets besides, such as PLAY="--check --diff"
+up: $(VENV)/.deploy
+	@bases=$$(tests/base_images.sh) && eval "$$bases" && exec $(BIN)/ansible-playbook site.yml $(PLAY)
+
+down: $(VENV)/.deploy
+	@exec $(BIN)/ansible-playbook playbooks/uninstall.yml --extra-vars relay_purge=true $(PLAY)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
