@@ -34,8 +34,8 @@ def read(path: Path) -> Any:
 class Role:
     """A role's variables as a host has them, with `given` instead of its defaults.
 
-    A `given` text is never a template, whatever it holds: as if it came from a module or a prompt. One that shall be
-    is marked with `trust_as_template`.
+    A `given` text is never a template, whatever it holds: as if it came from a module or a prompt. One that shall
+    be is marked with `trust_as_template`.
     """
 
     def __init__(self, name: str, given: Mapping[str, Any]) -> None:
