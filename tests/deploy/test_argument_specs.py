@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -261,3 +264,20 @@ def test_what_is_validated_first_is_declared() -> None:
     for role in ("relay", "image"):
         assert (role, "validate") in used
         assert specs(role)["validate"]["options"] == options(role)
+
+
+@every_role
+def test_the_readme_has_the_variables_as_they_are(role: str, tmp_path: Path) -> None:
+    copy = tmp_path / role
+    shutil.copytree(ROLES[role] / "meta", copy / "meta")
+    shutil.copy(ROLES[role] / "README.md", copy)
+    subprocess.run(
+        [Path(sys.executable).with_name("aar-doc"), "--config-file", ".config/aar-doc.yml", copy, "markdown"],
+        cwd=REPOSITORY,
+        check=True,
+        timeout=60,
+    )
+    written = (ROLES[role] / "README.md").read_text("utf-8")
+    assert (copy / "README.md").read_text("utf-8") == written, "Write the READMEs anew: make docs"
+    assert all(f"| `{name}` |" in written for name in options(role))
+    assert "## What it leaves behind" in written
