@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -34,8 +35,8 @@ def read(path: Path) -> Any:
 class Role:
     """A role's variables as a host has them, with `given` instead of its defaults.
 
-    A `given` text is never a template, whatever it holds: as if it came from a module or a prompt. One that shall
-    be is marked with `trust_as_template`.
+    A `given` text is never a template, whatever it holds, as if it came from a module or a prompt. One that
+    shall be is marked with `trust_as_template`.
     """
 
     def __init__(self, name: str, given: Mapping[str, Any]) -> None:
@@ -51,10 +52,20 @@ class Role:
             **given,
         }
 
+    def extended(self, given: Mapping[str, Any]) -> Role:
+        """The same, with more or other variables."""
+        role = copy.copy(self)
+        role._variables = {**self._variables, **given}
+        return role
+
     def value(self, expression: str) -> Any:
         """Evaluate what would stand between double braces."""
+        return self.evaluated("{{ " + expression + " }}")
+
+    def evaluated(self, value: Any) -> Any:
+        """Evaluate a value of a task, which may be a template."""
         templar = Templar(loader=_loader(), variables=self._variables)
-        return templar.template(trust_as_template("{{ " + expression + " }}"))
+        return templar.template(trust_as_template(value) if isinstance(value, str) else value)
 
     def template(self, name: str) -> str:
         """Render a template as the role's tasks do."""

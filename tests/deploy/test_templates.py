@@ -1,0 +1,482 @@
+"""The roles' templates and variables through Ansible's Templar: settings, Unraid's template, messages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay_app.settings import ForeignFrom, load
+
+from .dockerman import PATH_MODES, Server, Template, arguments, read_template
+from .rendering import ROLES, Role
+
+CLIENT_ID = "11111111-2222-3333-4444-555555555555"
+SURVEY = {"hostname": "Tower", "timezone": "Europe/Vienna"}
+SERVER = Server("Tower", "Europe/Vienna", networks={"bridge": "bridge", "smtp-relay": "bridge"})
+HOSTILE = [
+    '"',
+    "'",
+    "\\",
+    "'''",
+    "{{ 7 * 7 }}",
+    "{% raw %}",
+    "{# #}",
+    "ü",
+    "😀",
+    "#",
+    "]",
+    "=",
+    "$(id)",
+    "`id`",
+    "\x7f",
+]
+# Order of the elements as Unraid writes them itself (postToXML in Helpers.php).
+ORDER = [
+    *("Name", "Repository", "Registry", "Network", "ExtraNetworks", "MyIP", "MyMAC", "Shell", "Privileged"),
+    *("Support", "Project", "ReadMe", "Overview", "Category", "WebUI", "TemplateURL", "Icon", "ExtraParams"),
+    *("PostArgs", "CPUset", "Memory", "DateInstalled", "DonateText", "DonateLink", "Requires", "Config"),
+]
+
+
+def relay(**given: Any) -> Role:
+    """The role relay on Unraid, with one mailbox unless something else is given."""
+    variables = {
+        "relay_image": "ghcr.io/someone/smtp-relay:1.2.3",
+        "relay_hostname": "smtprelay.example.org",
+        "relay_mailboxes": [{"address": "me@outlook.com", "client_id": CLIENT_ID, "tenant": "consumers"}],
+        "__relay_survey": SURVEY,
+    }
+    return Role("relay", variables | given)
+
+
+# The settings.
+
+
+class Deployed:
+    """The settings of a role as the relay reads them: relay.toml, and its secrets beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, role: Role) -> Any:
+        plan = role.value("__relay_plan")
+        for file in {**plan["given"], **plan["passwords"]}:
+            (self._directory / file).write_text(plan["given"].get(file, "a-password-that-was-made"), "utf-8")
+        toml = role.template("relay.toml.j2").replace('"/secrets/', f'"{self._directory}/')
+        (self._directory / "relay.toml").write_text(toml, "utf-8")
+        return load(
+            {"RELAY_CONFIG": str(self._directory / "relay.toml"), "RELAY_HOSTNAME": "relay.example.org"}
+        )
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Deployed:
+    return Deployed(tmp_path)
+
+
+def test_the_smallest_settings() -> None:
+    assert (
+        relay().template("relay.toml.j2")
+        == f"""\
+# Ansible managed
+# Mailboxes and devices. "ansible-playbook playbooks/relay.yml" writes this file anew.
+
+[[mailbox]]
+address = "me@outlook.com"
+tenant = "consumers"
+client_id = "{CLIENT_ID}"
+
+[[mailbox.device]]
+name = "me@outlook.com"
+password_file = "/secrets/password_me-outlook-com"
+"""
+    )
+
+
+FULL = [
+    {
+        "address": "office@example.org",
+        "flow": "client_credentials",
+        "tenant": "example.org",
+        "client_id": CLIENT_ID,
+        "client_secret": "a secret",
+        "secret_expires": "2027-05-31",
+        "devices": [
+            {
+                "name": "scanner",
+                "password": "pa$$ 'word\"",
+                "senders": ["scanner@example.org", "*@reports.example.org"],
+                "foreign_from": "rewrite",
+                "hourly_messages": 60,
+            },
+            {"name": "gmail", "senders": [], "hourly_messages": 0, "foreign_from": None},
+        ],
+    },
+    {"address": "me@outlook.com", "client_id": CLIENT_ID, "client_secret": None, "devices": []},
+]
+
+
+def test_the_fullest_settings_are_neat() -> None:
+    role = relay(
+        relay_mailboxes=FULL, relay_limits={"recipients": 100, "connections": 3, "data_timeout": 1.5}
+    )
+    assert (
+        role.template("relay.toml.j2").split("\n", 2)[2]
+        == f"""
+[limits]
+connections = 3
+data_timeout = 1.5
+recipients = 100
+
+[[mailbox]]
+address = "office@example.org"
+flow = "client_credentials"
+tenant = "example.org"
+client_id = "{CLIENT_ID}"
+secret_expires = "2027-05-31"
+client_secret_file = "/secrets/client_secret_office-example-org"
+
+[[mailbox.device]]
+name = "scanner"
+senders = ["scanner@example.org", "*@reports.example.org"]
+foreign_from = "rewrite"
+hourly_messages = 60
+password_file = "/secrets/password_scanner"
+
+[[mailbox.device]]
+name = "gmail"
+password_file = "/secrets/password_gmail"
+
+[[mailbox]]
+address = "me@outlook.com"
+client_id = "{CLIENT_ID}"
+
+[[mailbox.device]]
+name = "me@outlook.com"
+password_file = "/secrets/password_me-outlook-com"
+"""
+    )
+
+
+def test_the_relay_understands_the_fullest_settings(deployed: Deployed) -> None:
+    read = deployed.load(relay(relay_mailboxes=FULL, relay_limits={"connections": 3, "data_timeout": 1.5}))
+    office, me = read.mailboxes
+    assert (office.address, office.tenant, office.client_secret) == (
+        "office@example.org",
+        "example.org",
+        "a secret",
+    )
+    assert str(office.secret_expires) == "2027-05-31"
+    assert (me.address, me.client_secret, me.flow.value) == ("me@outlook.com", "", "authorization_code")
+    scanner, gmail, mine = read.devices
+    assert scanner.senders == ("scanner@example.org", "*@reports.example.org")
+    assert (scanner.foreign_from, scanner.hourly_messages) == (ForeignFrom.REWRITE, 60)
+    assert (gmail.foreign_from, gmail.hourly_messages) == (ForeignFrom.REFUSE, 0)
+    assert mine.name == "me@outlook.com"
+    assert (read.limits.connections, read.limits.data_timeout) == (3, 1.5)
+
+
+def test_no_secret_is_in_the_settings() -> None:
+    text = relay(relay_mailboxes=FULL).template("relay.toml.j2")
+    assert "a secret" not in text
+    assert "word" not in text.replace("password_file", "").replace("/secrets/password_", "")
+
+
+NAMES = st.lists(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(HOSTILE), max_size=20).map(
+    "".join
+)
+
+
+@given(NAMES, st.lists(NAMES, max_size=3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+def test_names_come_through_as_they_are(deployed: Deployed, name: str, senders: list[str]) -> None:
+    name = f"x{name}"
+    addresses = [f"{sender}@example.org" for sender in senders]
+    role = relay(
+        relay_mailboxes=[
+            {
+                "address": "me@outlook.com",
+                "client_id": CLIENT_ID,
+                "devices": [{"name": name, "senders": addresses}],
+            }
+        ]
+    )
+    [mailbox] = tomllib.loads(role.template("relay.toml.j2"))["mailbox"]
+    assert mailbox["device"][0]["name"] == name
+    assert mailbox["device"][0].get("senders", []) == addresses
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_the_relay_gets_hostile_names_and_passwords(deployed: Deployed, hostile: str) -> None:
+    name = f"scanner {hostile} 1" if hostile != "\x7f" else "scanner"
+    mailboxes = [
+        {
+            "address": "me@outlook.com",
+            "client_id": CLIENT_ID,
+            "client_secret": f"secret {hostile}",
+            "devices": [{"name": name, "password": f"password {hostile}"}],
+        }
+    ]
+    read = deployed.load(relay(relay_mailboxes=mailboxes))
+    assert read.devices[0].name == name
+    assert read.mailboxes[0].client_secret == f"secret {hostile}"
+
+
+def test_a_line_break_in_a_name_stays_inside_it() -> None:
+    name = 'a"\n[[mailbox]]\naddress = "evil@example.org'
+    devices = [{"name": name}]
+    mailboxes = [{"address": "me@outlook.com", "client_id": CLIENT_ID, "devices": devices}]
+    [mailbox] = tomllib.loads(relay(relay_mailboxes=mailboxes).template("relay.toml.j2"))["mailbox"]
+    assert mailbox["device"][0]["name"] == name
+
+
+def test_a_template_is_evaluated_only_where_the_user_wrote_it() -> None:
+    mailbox = {"address": "me@outlook.com", "client_id": "{{ mine }}", "tenant": "consumers"}
+    assert 'client_id = "{{ mine }}"' in relay(relay_mailboxes=[mailbox]).template("relay.toml.j2")
+    trusted = mailbox | {"client_id": trust_as_template("{{ mine }}")}
+    text = relay(relay_mailboxes=[trusted], mine=CLIENT_ID).template("relay.toml.j2")
+    assert f'client_id = "{CLIENT_ID}"' in text
+
+
+# Unraid's template.
+
+EVERYTHING = {
+    "relay_tls_port": "465",
+    "relay_console_url": "https://relay.example.org/?a=1&b=2",
+    "relay_alert_urls": ["ntfy://a-secret-topic"],
+    "relay_tls_certificate": "/here/fullchain.pem",
+    "relay_tls_private_key": "/here/privkey.pem",
+    "relay_authority": "https://login.microsoftonline.us",
+    "relay_upstream": "smtp.office365.us:587",
+    "relay_upstream_ca": "-----BEGIN CERTIFICATE-----\nx\n",
+    "relay_mailboxes": FULL,
+}
+VARIANTS = {
+    "the default": {},
+    "everything": EVERYTHING,
+    "no console": {"relay_console_port": ""},
+    "addresses before the ports": {"relay_port": "192.168.1.5:587", "relay_console_port": "127.0.0.1:8025"},
+    "another policy": {"relay_restart_policy": "no", "relay_pids_limit": 64, "relay_stop_timeout": 30},
+    "another user": {"relay_user": "1000:1000"},
+    "another place": {"relay_directory": '/mnt/cache/app data/R&D\'s "mail" ü', "relay_name": "mail.relay-2"},
+    "another network": {"relay_network": "br-mail_1"},
+    "ports as numbers": {"relay_port": 1587, "relay_console_port": 18025},
+}
+
+
+def unraid(**given: Any) -> tuple[Role, str]:
+    role = relay(**given)
+    return role, role.template("unraid.xml.j2")
+
+
+def read(xml: str, role: Role) -> tuple[Template, Server]:
+    server = Server("Tower", "Europe/Vienna", networks={role.value("relay_network"): "bridge"})
+    return read_template(xml, server), server
+
+
+@pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
+def test_elements_are_those_that_unraid_writes_in_its_order(given: Mapping[str, Any]) -> None:
+    root = ET.fromstring(unraid(**given)[1])
+    assert (root.tag, root.get("version")) == ("Container", "2")
+    tags = [element.tag for element in root]
+    assert set(tags) <= set(ORDER)
+    assert tags == sorted(tags, key=ORDER.index)
+    assert len([tag for tag in tags if tag != "Config"]) == len(set(tags) - {"Config"})
+
+
+@pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
+def test_attributes_are_those_that_unraid_knows(given: Mapping[str, Any]) -> None:
+    modes = {"Path": PATH_MODES, "Port": ("tcp", "udp")}
+    for element in ET.fromstring(unraid(**given)[1]).iter("Config"):
+        assert list(element.attrib) == [
+            *("Name", "Target", "Default", "Mode", "Description", "Type", "Display", "Required", "Mask")
+        ]
+        assert element.attrib["Type"] in {"Path", "Port", "Variable", "Label", "Device"}
+        assert element.attrib["Mode"] in modes.get(element.attrib["Type"], ("",))
+        assert element.attrib["Display"] in {"always", "always-hide", "advanced", "advanced-hide"}
+        assert element.attrib["Required"] in {"true", "false"}
+        assert element.attrib["Mask"] == "false"
+        assert element.text
+
+
+def test_no_secret_is_in_the_template() -> None:
+    secrets = [*("a secret", "pa$$", "a-secret-topic", "BEGIN CERTIFICATE"), CLIENT_ID]
+    xml = unraid(**EVERYTHING)[1]
+    assert [secret for secret in secrets if secret in xml] == []
+
+
+@pytest.mark.parametrize("given", [{}, EVERYTHING], ids=["the default", "everything"])
+def test_secrets_are_files(given: Mapping[str, Any]) -> None:
+    environment = relay(**given).value("__relay_config | container_arguments")["env"]
+    for name, value in environment.items():
+        if re.search("PASSWORD|SECRET|TOKEN|VAULT_KEY|ALERT", name):
+            assert name.endswith("_FILE")
+            assert value.startswith("/secrets/")
+
+
+@pytest.fixture(scope="module")
+def task() -> dict[str, Any]:
+    """What tasks/create.yml gives the module docker_container, besides what is given to the task itself."""
+    [step] = yaml.safe_load((ROLES / "relay/tasks/create.yml").read_text())
+    return dict(step)
+
+
+# How the module's arguments are written as options of `docker create`.
+REPEATED = {
+    "published_ports": "-p",
+    "volumes": "-v",
+    "cap_drop": "--cap-drop=",
+    "security_opts": "--security-opt=",
+    "tmpfs": "--tmpfs=",
+}
+SINGLE = {
+    "name": "--name=",
+    "image": "",
+    "network_mode": "--net=",
+    "user": "--user=",
+    "restart_policy": "--restart=",
+    "stop_timeout": "--stop-timeout=",
+    "pids_limit": "--pids-limit",
+}
+MAPPINGS = {"env": "-e", "labels": "-l"}
+NOT_OF_THE_CONTAINER = {"pull", "state", "timeout", "comparisons"}
+
+
+def as_command(module: Mapping[str, Any]) -> list[str]:
+    """The words of the `docker create` that makes what the module docker_container makes, sorted."""
+    words = []
+    for name, value in module.items():
+        if name in REPEATED:
+            words.extend(f"{REPEATED[name]}{each}" for each in value)
+        elif name in SINGLE:
+            words.append(f"{SINGLE[name]}{value}")
+        elif name in MAPPINGS:
+            words.extend(f"{MAPPINGS[name]}{key}={each}" for key, each in value.items())
+        elif name == "read_only":
+            words.extend(["--read-only"] if value else [])
+        else:
+            assert name in NOT_OF_THE_CONTAINER, f"how is {name} written as an option of docker create?"
+    return sorted(words)
+
+
+def of_module(role: Role, task: Mapping[str, Any]) -> list[str]:
+    context = {name: trust_as_template(value) for name, value in task["vars"].items()}
+    role = role.extended(
+        context | {"__relay_run_image": role.value("relay_image"), "ansible_check_mode": False}
+    )
+    given = task["community.docker.docker_container"]
+    return as_command({name: role.evaluated(value) for name, value in given.items()})
+
+
+def of_template(role: Role, xml: str) -> list[str]:
+    with_a_value = {"-e", "-l", "-p", "-v", "--pids-limit"}
+    words = iter(arguments(*read(xml, role))[2:])
+    return sorted(word + next(words) if word in with_a_value else word for word in words)
+
+
+@pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
+def test_unraid_makes_the_container_that_ansible_makes(
+    given: Mapping[str, Any], task: Mapping[str, Any]
+) -> None:
+    role, xml = unraid(**given)
+    assert of_template(role, xml) == of_module(role, task)
+
+
+PATHS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters=":<"), max_size=30)
+
+
+@given(PATHS.filter(lambda path: path == " ".join(path.split())))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_path_is_the_same_for_both(task: Mapping[str, Any], name: str) -> None:
+    role, xml = unraid(relay_directory=f"/mnt/user/{name}")
+    assert of_template(role, xml) == of_module(role, task)
+
+
+@pytest.mark.parametrize("name", ["<b>", "two  blanks", "a\nb"])
+def test_a_path_that_unraid_would_change_is_refused(name: str) -> None:
+    with pytest.raises(AnsibleError, match="cannot be in Unraid's template"):
+        unraid(relay_directory=f"/mnt/user/{name}")
+
+
+def test_a_removed_option_would_be_noticed(task: Mapping[str, Any]) -> None:
+    role, xml = unraid()
+    for flaw in (" --read-only", " --cap-drop=ALL", ' Target="/secrets"', "unless-", " --pids-limit 256"):
+        assert flaw in xml
+        assert of_template(role, xml.replace(flaw, "")) != of_module(role, task), flaw
+
+
+# What people read when something is wrong.
+
+
+SSH = {
+    "@@@ REMOTE HOST IDENTIFICATION HAS CHANGED! @@@": "ssh-keygen -R tower.lan",
+    "Host key verification failed.": "ssh-keygen -R tower.lan",
+    "ssh: Could not resolve hostname tower.lan: Name or service not known": "ansible_host",
+    "root@tower.lan: Permission denied (publickey,password).": "authorized keys",
+    "ssh: connect to host tower.lan port 22: Connection refused": "Use SSH: Yes",
+    "ssh: connect to host tower.lan port 22: Connection timed out": "Is it on",
+    "ssh: connect to host tower.lan port 22: No route to host": "Is it on",
+    "something else": "When this works, so does the playbook",
+}
+
+
+@pytest.mark.parametrize(("said", "advice"), SSH.items())
+def test_what_is_said_when_ssh_does_not_work(said: str, advice: str) -> None:
+    text = relay(__relay_surveyed={"msg": said}, ansible_host="tower.lan").template("ssh_trouble.j2")
+    first, second = text.strip().split("\n")
+    assert first == f"tower cannot be reached: {said}"
+    assert advice in second
+    assert second.endswith("ssh -p 22 root@tower.lan docker version")
+
+
+def test_another_port_and_user_are_in_the_commands() -> None:
+    given = {"ansible_host": "tower.lan", "ansible_port": 2222, "ansible_user": "admin"}
+    said = {"__relay_surveyed": {"msg": "Host key verification failed."}}
+    text = relay(**given, **said).template("ssh_trouble.j2")
+    assert "ssh-keygen -R [tower.lan]:2222" in text
+    assert "ssh -p 2222 admin@tower.lan docker version" in text
+
+
+def test_output_of_the_host_is_told_when_there_is_no_message() -> None:
+    text = relay(__relay_surveyed={"rc": 1, "stderr": "sh: bad", "stdout": ""}).template("ssh_trouble.j2")
+    assert text.startswith("tower cannot be reached: sh: bad\n")
+
+
+REGISTRY = {
+    "dial tcp 127.0.0.1:15000: connect: connection refused": "cannot be reached",
+    "dial tcp: lookup ghcr.io: no such host": "cannot be reached",
+    "unauthorized: authentication required": "classic personal access token with write:packages",
+    "denied: permission_denied: The token provided does not match expected scopes.": "needs the scope",
+}
+
+
+@pytest.mark.parametrize(("said", "advice"), REGISTRY.items())
+def test_what_is_said_when_the_registry_refuses(said: str, advice: str) -> None:
+    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": f"{said}\n"})
+    first, second = role.template("registry_trouble.j2").strip().split("\n")
+    assert first == f"The registry ghcr.io does not do what it is asked for: {said}"
+    assert advice in second
+
+
+def test_an_unknown_refusal_is_told_as_it_is() -> None:
+    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": "toomanyrequests"})
+    assert role.template("registry_trouble.j2").strip().endswith(": toomanyrequests")
+
+
+@pytest.mark.parametrize("said", [*SSH, *REGISTRY])
+def test_what_others_said_is_never_evaluated(said: str) -> None:
+    hostile = f"{said} {{{{ 7 * 7 }}}} {{% raw %}}"
+    assert hostile in relay(__relay_surveyed={"msg": hostile}).template("ssh_trouble.j2")
+    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": hostile})
+    assert hostile in role.template("registry_trouble.j2")
