@@ -23,7 +23,6 @@ from .rendering import ROLES, Role
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 SURVEY = {"hostname": "Tower", "timezone": "Europe/Vienna"}
-SERVER = Server("Tower", "Europe/Vienna", networks={"bridge": "bridge", "smtp-relay": "bridge"})
 HOSTILE = [
     '"',
     "'",
