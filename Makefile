@@ -40,6 +40,7 @@ demo: $(VENV)/.sandbox
 
 # PLAY: what ansible-playbook gets besides, such as PLAY="--check --diff"
 up: $(VENV)/.deploy
+	@tests/engine.sh ensure
 	@bases=$$(tests/base_images.sh) && eval "$$bases" && exec $(BIN)/ansible-playbook site.yml $(PLAY)
 
 down: $(VENV)/.deploy

@@ -54,7 +54,11 @@ class Ansible:
 
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
-    inventory: dict[str, Any] = field(default_factory=lambda: {"localhost": {"ansible_connection": "local"}})
+    inventory: dict[str, Any] = field(
+        default_factory=lambda: {
+            "localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        }
+    )
 
     def run(self, tasks: Sequence[Mapping[str, Any]], *options: str, hosts: str = "all", **play: Any) -> Run:
         """Play these tasks, each of which may fail. `play` goes beside them: vars, become."""
