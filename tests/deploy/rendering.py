@@ -12,6 +12,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
 
+from relay_app.settings import Settings, load
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 
@@ -70,3 +72,14 @@ class Role:
     def template(self, name: str) -> str:
         """Render a template as the role's tasks do."""
         return cast("str", self.value(f"lookup('ansible.builtin.template', '{name}')"))
+
+
+def relay_settings(role: Role, directory: Path) -> Settings:
+    """The settings as the relay reads them, from the role's relay.toml and the secrets beside it."""
+    plan = role.value("__relay_plan")
+    for file in {**plan["given"], **plan["passwords"]}:
+        (directory / file).write_text(plan["given"].get(file, "a-password-that-was-made"), "utf-8")
+    toml = role.template("relay.toml.j2").replace('"/secrets/', f'"{directory}/')
+    (directory / "relay.toml").write_text(toml, "utf-8")
+    environment = {"RELAY_CONFIG": directory / "relay.toml", "RELAY_HOSTNAME": role.value("relay_hostname")}
+    return load({name: str(value) for name, value in environment.items()})

@@ -113,7 +113,7 @@ def internal(role: str) -> set[str]:
 
 
 def task_variables(role: str) -> set[str]:
-    """The names that tasks have in their own `vars`."""
+    """The names that tasks have in their own `vars` and in their loops."""
     names: set[str] = set()
 
     def visit(node: Any) -> None:
@@ -122,6 +122,8 @@ def task_variables(role: str) -> set[str]:
                 visit(each)
         elif isinstance(node, dict):
             names.update(node.get("vars") or {})
+            loop = node.get("loop_control") or {}
+            names.update(loop[key] for key in ("loop_var", "index_var") if key in loop)
             for each in node.values():
                 visit(each)
 

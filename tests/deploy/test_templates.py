@@ -16,10 +16,10 @@ from ansible.template import trust_as_template
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay_app.settings import ForeignFrom, load
+from relay_app.settings import ForeignFrom
 
 from .dockerman import PATH_MODES, Server, Template, arguments, read_template
-from .rendering import ROLES, Role
+from .rendering import ROLES, Role, relay_settings
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 SURVEY = {"hostname": "Tower", "timezone": "Europe/Vienna"}
@@ -60,28 +60,6 @@ def relay(**given: Any) -> Role:
 
 
 # The settings.
-
-
-class Deployed:
-    """The settings of a role as the relay reads them: relay.toml, and its secrets beside it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def load(self, role: Role) -> Any:
-        plan = role.value("__relay_plan")
-        for file in {**plan["given"], **plan["passwords"]}:
-            (self._directory / file).write_text(plan["given"].get(file, "a-password-that-was-made"), "utf-8")
-        toml = role.template("relay.toml.j2").replace('"/secrets/', f'"{self._directory}/')
-        (self._directory / "relay.toml").write_text(toml, "utf-8")
-        return load(
-            {"RELAY_CONFIG": str(self._directory / "relay.toml"), "RELAY_HOSTNAME": "relay.example.org"}
-        )
-
-
-@pytest.fixture
-def deployed(tmp_path: Path) -> Deployed:
-    return Deployed(tmp_path)
 
 
 def test_the_smallest_settings() -> None:
@@ -168,14 +146,13 @@ password_file = "/secrets/password_me-outlook-com"
     )
 
 
-def test_the_relay_understands_the_fullest_settings(deployed: Deployed) -> None:
-    read = deployed.load(relay(relay_mailboxes=FULL, relay_limits={"connections": 3, "data_timeout": 1.5}))
-    office, me = read.mailboxes
-    assert (office.address, office.tenant, office.client_secret) == (
-        "office@example.org",
-        "example.org",
-        "a secret",
+def test_the_relay_understands_the_fullest_settings(tmp_path: Path) -> None:
+    read = relay_settings(
+        relay(relay_mailboxes=FULL, relay_limits={"connections": 3, "data_timeout": 1.5}), tmp_path
     )
+    office, me = read.mailboxes
+    assert (office.address, office.tenant) == ("office@example.org", "example.org")
+    assert office.client_secret == "a secret"
     assert str(office.secret_expires) == "2027-05-31"
     assert (me.address, me.client_secret, me.flow.value) == ("me@outlook.com", "", "authorization_code")
     scanner, gmail, mine = read.devices
@@ -199,7 +176,7 @@ NAMES = st.lists(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(
 
 @given(NAMES, st.lists(NAMES, max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-def test_names_come_through_as_they_are(deployed: Deployed, name: str, senders: list[str]) -> None:
+def test_names_come_through_as_they_are(tmp_path: Path, name: str, senders: list[str]) -> None:
     name = f"x{name}"
     addresses = [f"{sender}@example.org" for sender in senders]
     role = relay(
@@ -217,7 +194,7 @@ def test_names_come_through_as_they_are(deployed: Deployed, name: str, senders: 
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_the_relay_gets_hostile_names_and_passwords(deployed: Deployed, hostile: str) -> None:
+def test_the_relay_gets_hostile_names_and_passwords(tmp_path: Path, hostile: str) -> None:
     name = f"scanner {hostile} 1" if hostile != "\x7f" else "scanner"
     mailboxes = [
         {
@@ -227,7 +204,7 @@ def test_the_relay_gets_hostile_names_and_passwords(deployed: Deployed, hostile:
             "devices": [{"name": name, "password": f"password {hostile}"}],
         }
     ]
-    read = deployed.load(relay(relay_mailboxes=mailboxes))
+    read = relay_settings(relay(relay_mailboxes=mailboxes), tmp_path)
     assert read.devices[0].name == name
     assert read.mailboxes[0].client_secret == f"secret {hostile}"
 
