@@ -63,6 +63,7 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='$(FULLY_COVERED)'
+	tests/molecule.sh
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -13,7 +13,7 @@ from bench import report
 from bench.contestants import ContestantError, profiled, relay
 from bench.plan import Plan
 from bench.result import Result
-from bench.scenarios import console, crowd, idle, image, large, reuse, sessions
+from bench.scenarios import console, crowd, deploy, idle, image, large, reuse, sessions
 from bench.server import ServerError
 from bench.upstream import Upstream, upstream
 from sandbox.client import SandboxError
@@ -27,6 +27,7 @@ _SCENARIOS: dict[str, Callable[[Upstream, Plan], Result]] = {
     "f": idle.run,
     "g": console.run,
     "h": image.run,
+    "i": deploy.run,
 }
 _RESULTS = Path(__file__).parent / "results"
 
@@ -82,7 +83,7 @@ def _arguments() -> argparse.Namespace:
 def _names(text: str) -> list[str]:
     names = text.split(",")
     if unknown := set(names) - _SCENARIOS.keys():
-        raise argparse.ArgumentTypeError(f"no scenario {', '.join(sorted(unknown))}; there are a to h")
+        raise argparse.ArgumentTypeError(f"no scenario {', '.join(sorted(unknown))}; there are a to i")
     return names
 
 

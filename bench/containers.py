@@ -53,12 +53,17 @@ class Image:
                 return [_compressed(archive, file) for file in files]
 
 
+def bases() -> dict[str, str]:
+    """The images to build on, as variables of the environment, with an engine that has them."""
+    _run([str(_ROOT / "tests" / "engine.sh"), "ensure"])
+    exports = shlex.split(_run([str(_ROOT / "tests" / "base_images.sh")]))
+    return dict(word.split("=", 1) for word in exports if "=" in word)
+
+
 @contextmanager
 def image() -> Iterator[Image]:
     """The relay's image, built from this checkout, until the end of the block."""
-    _run([str(_ROOT / "tests" / "engine.sh"), "ensure"])
-    exports = shlex.split(_run([str(_ROOT / "tests" / "base_images.sh")]))
-    base = dict(word.split("=", 1) for word in exports if "=" in word)["PYTHON_IMAGE"]
+    base = bases()["PYTHON_IMAGE"]
     name = f"smtp-relay-bench-{secrets.token_hex(4)}"
     _docker(
         *("build", "--quiet", "--target=relay", f"--tag={name}", f"--label={_LABEL}"),

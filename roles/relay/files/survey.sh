@@ -1,4 +1,4 @@
-# What the host is like, as name=value lines. Before it: name, directory and kind. Needs sh and the usual tools only.
+# What the host is like, as name=value lines. Before it: name, directory, kind and wanted, an image. Needs sh and the usual tools only.
 LC_ALL=C
 export LC_ALL
 
@@ -41,5 +41,6 @@ say ports "$(docker ps --format '{{.Names}} {{.Ports}}' | tr '\n' ';')"
 say container "$(docker inspect --type container --format '{{.State.Status}}' "$name" 2>/dev/null)"
 say owner "$(docker inspect --type container --format '{{index .Config.Labels "smtp-relay.managed"}}' "$name" 2>/dev/null)"
 say image "$(docker inspect --type container --format '{{.Config.Image}}' "$name" 2>/dev/null)"
+say wanted_image "$(docker image inspect --format '{{.Id}}' "$wanted" 2>/dev/null)"
 say secrets "$(ls "$directory/secrets" 2>/dev/null | tr '\n' ' ')"
 say good_image "$(cat "$directory/config/.image" 2>/dev/null)"
