@@ -21,7 +21,7 @@ if _SHARED not in sys.path:
 from vaulted_file import VaultedFile  # noqa: E402
 
 ARGUMENTS: dict[str, Any] = {
-    "path": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
     "secrets": {"type": "dict", "default": {}},
     "renew": {"type": "list", "elements": "str", "default": []},
     "values": {"type": "dict", "default": {}, "no_log": True},

@@ -15,7 +15,7 @@ from typing import IO, Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-ARGUMENTS: dict[str, Any] = {"path": {"type": "str", "required": True}}
+ARGUMENTS: dict[str, Any] = {"path": {"type": "path", "required": True}}
 
 
 @dataclass(frozen=True)
