@@ -394,39 +394,71 @@ def test_a_removed_option_would_be_noticed(task: Mapping[str, Any]) -> None:
 
 # What people read when something is wrong.
 
-
+# What ssh says: what is wrong, and what the remedy begins with.
 SSH = {
-    "@@@ REMOTE HOST IDENTIFICATION HAS CHANGED! @@@": "ssh-keygen -R tower.lan",
-    "Host key verification failed.": "ssh-keygen -R tower.lan",
-    "ssh: Could not resolve hostname tower.lan: Name or service not known": "ansible_host",
-    "root@tower.lan: Permission denied (publickey,password).": "authorized keys",
-    "ssh: connect to host tower.lan port 22: Connection refused": "Use SSH: Yes",
-    "ssh: connect to host tower.lan port 22: Connection timed out": "Is it on",
-    "ssh: connect to host tower.lan port 22: No route to host": "Is it on",
-    "something else": "When this works, so does the playbook",
+    "@@@ REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\nHost key verification failed.": (
+        "its host key is not the one that this machine knows",
+        "If it was installed anew, forget the old key: ssh-keygen -R tower.lan",
+    ),
+    "Host key verification failed.": ("this machine does not know its host key yet", "Log in once by hand"),
+    "ssh: Could not resolve hostname tower.lan: Name or service not known": (
+        "there is no host of the name tower.lan",
+        "Correct ansible_host",
+    ),
+    "root@tower.lan: Permission denied (publickey,password).": (
+        "it does not accept your key",
+        "On Unraid: Users, root, SSH authorized keys",
+    ),
+    "ssh: connect to host tower.lan port 22: Connection refused": (
+        "nothing answers on port 22",
+        "On Unraid: Settings, Management Access, Use SSH: Yes",
+    ),
+    "ssh: connect to host tower.lan port 22: Connection timed out": ("it does not answer at all", "Is it on"),
+    "ssh: connect to host tower.lan port 22: No route to host": ("it does not answer at all", "Is it on"),
+    "something else": ("the connection or the shell there does not work", "When this works, so does"),
 }
 
 
-@pytest.mark.parametrize(("said", "advice"), SSH.items())
-def test_what_is_said_when_ssh_does_not_work(said: str, advice: str) -> None:
+@pytest.mark.parametrize("said", SSH)
+def test_what_is_said_when_ssh_does_not_work(said: str) -> None:
     text = relay(__relay_surveyed={"msg": said}, ansible_host="tower.lan").template("ssh_trouble.j2")
-    first, second = text.strip().split("\n")
-    assert first == f"tower cannot be reached: {said}"
-    assert advice in second
-    assert second.endswith("ssh -p 22 root@tower.lan docker version")
+    what, reported, remedy = text.strip().split("\n")
+    assert what == f"tower cannot be reached: {SSH[said][0]}."
+    assert reported == f"ssh said: {said.splitlines()[-1]}"
+    assert remedy.startswith(SSH[said][1])
+    assert remedy.endswith("try: ssh -p 22 root@tower.lan docker version")
 
 
 def test_another_port_and_user_are_in_the_commands() -> None:
     given = {"ansible_host": "tower.lan", "ansible_port": 2222, "ansible_user": "admin"}
-    said = {"__relay_surveyed": {"msg": "Host key verification failed."}}
+    said = {"__relay_surveyed": {"msg": "REMOTE HOST IDENTIFICATION HAS CHANGED"}}
     text = relay(**given, **said).template("ssh_trouble.j2")
-    assert "ssh-keygen -R [tower.lan]:2222" in text
+    assert "ssh-keygen -R '[tower.lan]:2222'" in text
     assert "ssh -p 2222 admin@tower.lan docker version" in text
 
 
-def test_output_of_the_host_is_told_when_there_is_no_message() -> None:
-    text = relay(__relay_surveyed={"rc": 1, "stderr": "sh: bad", "stdout": ""}).template("ssh_trouble.j2")
-    assert text.startswith("tower cannot be reached: sh: bad\n")
+def test_the_command_that_ssh_gives_is_taken() -> None:
+    said = (
+        "Task failed: Failed to connect to the host via ssh: REMOTE HOST IDENTIFICATION HAS CHANGED!\r\n"
+        'remove with:\r\n  ssh-keygen -f "/home/me/.ssh/known_hosts" -R "tower.lan"\r\n'
+        "Host key verification failed.\r\n"
+    )
+    text = relay(__relay_surveyed={"msg": said}).template("ssh_trouble.j2")
+    assert 'forget the old key: ssh-keygen -f "/home/me/.ssh/known_hosts" -R "tower.lan" - if not' in text
+    assert "ssh said: Host key verification failed.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("surveyed", "said"),
+    [
+        ({"rc": 1, "stderr": "sh: bad", "stdout": ""}, "sh: bad"),
+        ({"rc": 1, "stderr": "", "stdout": "bad\n"}, "bad"),
+        ({"rc": 1}, "nothing"),
+    ],
+)
+def test_output_of_the_host_is_told_when_there_is_no_message(surveyed: dict[str, Any], said: str) -> None:
+    text = relay(__relay_surveyed=surveyed).template("ssh_trouble.j2")
+    assert text.split("\n")[1] == f"ssh said: {said}"
 
 
 REGISTRY = {
@@ -452,7 +484,7 @@ def test_an_unknown_refusal_is_told_as_it_is() -> None:
 
 @pytest.mark.parametrize("said", [*SSH, *REGISTRY])
 def test_what_others_said_is_never_evaluated(said: str) -> None:
-    hostile = f"{said} {{{{ 7 * 7 }}}} {{% raw %}}"
+    hostile = f"{said.splitlines()[-1]} {{{{ 7 * 7 }}}} {{% raw %}}"
     assert hostile in relay(__relay_surveyed={"msg": hostile}).template("ssh_trouble.j2")
     role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": hostile})
     assert hostile in role.template("registry_trouble.j2")
