@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import yaml
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+SECONDS_TO_PLAY = 300.0
 
 Inspect = Callable[[str], dict[str, Any]]
 
@@ -32,8 +36,103 @@ class Played:
         """The output with every run of white space as one blank, so that a sentence can be looked for."""
         return " ".join(self.output.split())
 
+    @property
+    def changed(self) -> int:
+        """How many tasks have changed something, on all hosts, as the recap says."""
+        recap = self.output.rpartition("PLAY RECAP")[2]
+        counts = [word.partition("=")[2] for word in recap.split() if word.startswith("changed=")]
+        assert counts, self.output
+        return sum(map(int, counts))
 
-Play = Callable[..., Played]
+
+class Playing:
+    """A playbook that runs beside the test, in a process group of its own as in a terminal."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._output = ""
+        self._ended = False
+        self._news = threading.Condition()
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            # A shell has its background jobs ignore it, and what they start after them.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            env=os.environ | {"ANSIBLE_FORCE_COLOR": "0", "PYTHONUNBUFFERED": "1"},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_for(self, text: str, timeout: float = SECONDS_TO_PLAY) -> None:
+        """Return when this has been printed; fail when the playbook ends without it, or takes too long."""
+        with self._news:
+            self._news.wait_for(lambda: text in self._output or self._ended, timeout)
+            assert text in self._output, f"{text!r} was awaited. Printed was:\n{self._output}"
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C: the terminal sends it to all processes of the group."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def end(self, timeout: float = SECONDS_TO_PLAY) -> Played:
+        """Wait for its end."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise AssertionError(
+                f"It did not end within {timeout:g} s. Printed was:\n{self._output}"
+            ) from None
+        self._reader.join(timeout)
+        return Played(code, self._output)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            for line in self._process.stdout:
+                with self._news:
+                    self._output += line.decode(errors="replace")
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
+class Play:
+    """Run a playbook as the scenario does: play("playbooks/preflight.yml", relay_port="25").
+
+    Keyword arguments are extra variables, other arguments go to ansible-playbook. The outcome is for the test
+    to judge.
+    """
+
+    def __init__(self) -> None:
+        configuration = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text())
+        self._usual = configuration["ansible"]["executor"]["args"]["ansible_playbook"]
+
+    def __call__(
+        self, playbook: str, *arguments: str, timeout: float = SECONDS_TO_PLAY, **variables: object
+    ) -> Played:
+        with self.begun(playbook, *arguments, **variables) as playing:
+            return playing.end(timeout)
+
+    @contextlib.contextmanager
+    def begun(self, playbook: str, *arguments: str, **variables: object) -> Iterator[Playing]:
+        """The same beside the test. When the block ends, it has ended."""
+        playing = Playing(
+            [
+                *("ansible-playbook", f"--inventory={EPHEMERAL}/inventory", *self._usual),
+                *(f"--extra-vars={json.dumps(variables)}", *arguments, str(PROJECT / playbook)),
+            ]
+        )
+        try:
+            yield playing
+        except BaseException:
+            playing.interrupt()
+            raise
+        finally:
+            playing.end()
 
 
 @pytest.fixture(scope="session")
@@ -50,27 +149,5 @@ def inspect() -> Inspect:
 
 @pytest.fixture(scope="session")
 def play() -> Play:
-    """Run a playbook as the scenario does: play("playbooks/preflight.yml", relay_port="25").
-
-    Keyword arguments are extra variables, other arguments go to ansible-playbook. The outcome is for the test
-    to judge.
-    """
-    configuration = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text())
-    usual = configuration["ansible"]["executor"]["args"]["ansible_playbook"]
-
-    def run(playbook: str, *arguments: str, timeout: float = 300, **variables: object) -> Played:
-        done = subprocess.run(
-            [
-                *("ansible-playbook", f"--inventory={EPHEMERAL}/inventory", *usual),
-                *(f"--extra-vars={json.dumps(variables)}", *arguments, str(PROJECT / playbook)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Played(done.returncode, done.stdout)
-
-    return run
+    """Ansible as the scenario runs it."""
+    return Play()

@@ -1,14 +1,116 @@
-"""The container that Ansible made, seen from outside."""
+"""The container that Ansible made: how it is confined, what it is connected with."""
 
 from __future__ import annotations
 
-NAME = "molecule-relay"
+import os
+from typing import Any
+
+import pytest
+
+USER = "99:100" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 
 
-def test_it_is_healthy_and_confined(host) -> None:
-    relay = host.docker(NAME).inspect()
-    assert relay["State"]["Health"]["Status"] == "healthy"
-    assert relay["HostConfig"]["ReadonlyRootfs"]
-    assert relay["HostConfig"]["CapDrop"] == ["ALL"]
-    assert relay["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
-    assert not relay["Config"]["User"].startswith(("0", "root"))
+@pytest.fixture(scope="module")
+def container(relay) -> dict[str, Any]:
+    return relay.inspect(relay.name)
+
+
+@pytest.fixture(scope="module")
+def status(relay, engine) -> dict[str, str]:
+    """What the kernel says of the relay's process."""
+    lines = engine("exec", relay.name, "cat", "/proc/1/status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_it_is_healthy(container) -> None:
+    assert container["State"]["Health"]["Status"] == "healthy"
+    assert container["Config"]["Healthcheck"]["Test"] == ["CMD", "smtp-relay", "health"]
+    assert container["RestartCount"] == 0
+
+
+def test_it_runs_as_the_user_of_its_files(container, status) -> None:
+    assert container["Config"]["User"] == USER
+    uid, gid = USER.split(":")
+    assert set(status["Uid"].split()) == {uid}
+    assert set(status["Gid"].split()) == {gid}
+
+
+def test_it_has_no_capability_and_gets_none(container, status) -> None:
+    assert container["HostConfig"]["CapDrop"] == ["ALL"]
+    assert not container["HostConfig"]["CapAdd"]
+    assert not container["HostConfig"]["Privileged"]
+    assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_its_root_is_read_only(container, engine, relay) -> None:
+    assert container["HostConfig"]["ReadonlyRootfs"]
+    lines = engine("exec", relay.name, "cat", "/proc/1/mounts").splitlines()
+    read_only = {line.split()[1]: "ro" in line.split()[3].split(",") for line in lines}
+    assert {place: read_only[place] for place in ("/", "/config", "/secrets", "/certs", "/data", "/tmp")} == {
+        **dict.fromkeys(("/", "/config", "/secrets", "/certs"), True),
+        **dict.fromkeys(("/data", "/tmp"), False),
+    }
+    said = engine("exec", "--user", "0", relay.name, "touch", "/opt/smtp-relay/probe", check=False)
+    assert "Read-only file system" in said
+
+
+def test_it_may_write_to_tmp_and_run_nothing_from_there(container, engine, relay) -> None:
+    assert container["HostConfig"]["Tmpfs"] == {"/tmp": "rw,noexec,nosuid,nodev,size=64m"}
+    said = engine(
+        *("exec", relay.name, "sh", "-c"),
+        "printf '#!/bin/sh\\n' >/tmp/probe; chmod 700 /tmp/probe; /tmp/probe; echo $?; rm /tmp/probe",
+    )
+    assert "Permission denied" in said
+    assert said.endswith("126\n")
+
+
+def test_it_cannot_fork_without_end(container, engine, relay) -> None:
+    assert container["HostConfig"]["PidsLimit"] == 256
+    said = engine(
+        *("exec", relay.name, "sh", "-c", "cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max")
+    )
+    assert said.splitlines()[-1] == "256"
+
+
+def test_it_comes_back_and_may_take_its_time_to_stop(container) -> None:
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert container["Config"]["StopTimeout"] == 75
+
+
+def test_only_its_ports_are_open_and_only_here(container, host, places) -> None:
+    smtp, console = (places[name].split(":") for name in ("relay_port", "relay_console_port"))
+    assert container["HostConfig"]["PortBindings"] == {
+        "587/tcp": [{"HostIp": "127.0.0.1", "HostPort": smtp[1]}],
+        "8025/tcp": [{"HostIp": "127.0.0.1", "HostPort": console[1]}],
+    }
+    assert host.socket(f"tcp://127.0.0.1:{smtp[1]}").is_listening
+    assert host.socket(f"tcp://127.0.0.1:{console[1]}").is_listening
+    assert list(container["NetworkSettings"]["Networks"]) == [places["relay_network"]]
+
+
+def test_directories_are_mounted_and_only_one_can_be_written(container, relay) -> None:
+    mounts = {mount["Destination"]: (mount["Source"], mount["RW"]) for mount in container["Mounts"]}
+    assert mounts == {
+        "/data": (f"{relay.directory}/data", True),
+        "/config": (f"{relay.directory}/config", False),
+        "/secrets": (f"{relay.directory}/secrets", False),
+        "/certs": (f"{relay.directory}/certs", False),
+    }
+
+
+def test_it_says_who_made_it_and_what_it_is(container) -> None:
+    labels = container["Config"]["Labels"]
+    assert labels["smtp-relay.managed"] == "ansible"
+    assert labels["org.opencontainers.image.title"] == "smtp-relay"
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
+    assert labels["org.opencontainers.image.version"] == container["Config"]["Image"].rpartition(":")[2]
+
+
+def test_its_environment_names_files_and_holds_no_secret(container) -> None:
+    environment = dict(line.split("=", 1) for line in container["Config"]["Env"])
+    for name in ("VAULT_KEY", "WEB_PASSWORD", "WEB_TOKEN", "ALERT_URLS"):
+        assert environment[f"RELAY_{name}_FILE"].startswith("/secrets/")
+        assert f"RELAY_{name}" not in environment

@@ -1,0 +1,41 @@
+"""Check mode on a host that has never seen the relay has changed nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+GROUND = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+# Molecule's own, Ansible's log, and the mark that keeps a second run out.
+NOT_OURS = {"ansible.cfg", "ansible.log", "cp", "inventory", "molecule.yml", "running", "state.yml"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ps", "--all", "--format", "{{.Names}}"),
+        ("network", "ls", "--format", "{{.Name}}"),
+        ("volume", "ls", "--format", "{{.Name}}"),
+        ("images", "--format", "{{.Repository}}"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_engine_is_as_it_was(engine, places, command: tuple[str, ...]) -> None:
+    there = engine(*command).split()
+    ours = (places["relay_name"], places["sandbox_name"], f"127.0.0.1:{places['sandbox_registry_port']}/")
+    assert [name for name in there if name.startswith(ours)] == []
+
+
+def test_there_are_no_new_files() -> None:
+    assert {path.name for path in GROUND.iterdir()} - NOT_OURS == set()
+
+
+def test_it_has_told_what_would_be_made() -> None:
+    said = (GROUND / "ansible.log").read_text()
+    recap = said.rpartition("PLAY RECAP")[2]
+    assert "changed=0" not in recap, "nothing would be made?"
+    assert "failed=0" in recap
+    for what in ("relay/config/relay.toml", "relay/secrets", "[[mailbox]]"):
+        assert what in said
