@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from harness import programs
@@ -168,26 +169,39 @@ class Host:
     before: Callable[[str, bytes], bytes] = lambda command, octets: octets
     limits: Callable[[], None] | None = None
     commands: list[str] = field(default_factory=list)
+    left_us_standing: bool = False
+    """whether a command ended before it had read all"""
     _connection: Any = field(default_factory=lambda: SimpleNamespace(become=None))
 
     def _low_level_execute_command(
         self, command: str, in_data: bytes, encoding_errors: str
     ) -> dict[str, Any]:
         self.commands.append(command)
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*self.shell, "-c", f"{command} && sleep 0"],  # as Ansible ends each command
-            input=self.before(command, in_data),
             env={"PATH": self.path},
             preexec_fn=self.limits,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
+        stdin, process.stdin = process.stdin, None
+        feeder = threading.Thread(target=self._feed, args=(stdin, self.before(command, in_data)))
+        feeder.start()
+        stdout, stderr = process.communicate(timeout=SECONDS)
+        feeder.join(SECONDS)
         return {
-            "rc": done.returncode,
-            "stdout": done.stdout.decode("utf-8", encoding_errors),
-            "stderr": done.stderr.decode("utf-8", encoding_errors),
+            "rc": process.returncode,
+            "stdout": stdout.decode("utf-8", encoding_errors),
+            "stderr": stderr.decode("utf-8", encoding_errors),
         }
+
+    def _feed(self, stdin: IO[bytes], octets: bytes) -> None:
+        try:
+            with stdin:
+                stdin.write(octets)
+        except BrokenPipeError:
+            self.left_us_standing = True
 
 
 @pytest.fixture(scope="session")

@@ -166,6 +166,17 @@ def test_missing_parents(host: Any, tmp_path: Path) -> None:
     )
 
 
+def test_a_refusal_comes_after_all_is_read(host: Any, tmp_path: Path) -> None:
+    """To Ansible, who leaves while it still sends is a host that cannot be reached."""
+    plenty = b"x" * 4_000_000
+    refused(lambda: RemotePath(host, str(tmp_path / "no" / "file")).put(plenty, NOTHING))
+    (tmp_path / "directory").mkdir()
+    refused(lambda: RemotePath(host, str(tmp_path / "directory")).put(plenty, NOTHING))
+    host.limits = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    refused(lambda: RemotePath(host, str(tmp_path / "file")).put(plenty, NOTHING))
+    assert not host.left_us_standing
+
+
 def test_a_link_is_replaced_and_never_followed(host: Any, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("mine")
