@@ -25,6 +25,7 @@ if [ "$kind" = unraid ]; then
     say array "$(sed -n 's/^fsState="\{0,1\}\([^"]*\).*/\1/p' /var/local/emhttp/var.ini 2>/dev/null)"
     say timezone "$(sed -n 's/^timeZone="\{0,1\}\([^"]*\).*/\1/p' /var/local/emhttp/var.ini 2>/dev/null)"
     say share "$(mountpoint -q /mnt/user && echo mounted)"
+    say docker_enabled "$(sed -n 's/^DOCKER_ENABLED="\{0,1\}\([^"]*\).*/\1/p' /boot/config/docker.cfg 2>/dev/null)"
     say docker_storage "$(mountpoint -q /var/lib/docker && echo mounted)"
 fi
 
