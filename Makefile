@@ -50,6 +50,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy plugins
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --quiet
@@ -67,6 +68,10 @@ test: $(VENV)/.dev lint
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+# The tables of variables in the roles' READMEs, from their argument specs.
+docs: $(VENV)/.dev
+	@for role in roles/*/; do $(BIN)/aar-doc --config-file .config/aar-doc.yml $${role%/} markdown || exit 1; done
 
 # Pins from pyproject.toml. No index address goes into the files.
 requirements: $(VENV)/.dev

@@ -21,6 +21,11 @@ needed=(
     smtp-sink:postfix
     chromium:chromium
     npm:npm
+    bindfs:bindfs
+    busybox:busybox-static
+    sudo:sudo
+    ssh:openssh-client
+    sshd:openssh-server
     docker-compose:docker-compose
 )
 missing=()
@@ -83,6 +88,7 @@ if [[ -d /run/systemd/system ]]; then
             postfix) systemctl --quiet disable postfix.service ;;
             dovecot-core) systemctl --quiet disable dovecot.service dovecot.socket ;;
             postgresql) systemctl --quiet disable postgresql.service ;;
+            openssh-server) systemctl --quiet disable ssh.service ssh.socket ;;
             docker.io) systemctl --quiet disable docker.service docker.socket containerd.service ;;
         esac
     done
