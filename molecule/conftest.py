@@ -37,12 +37,21 @@ class Played:
         return " ".join(self.output.split())
 
     @property
+    def tail(self) -> str:
+        """The end of the output, where a failure is."""
+        return _tail(self.output)
+
+    @property
     def changed(self) -> int:
         """How many tasks have changed something, on all hosts, as the recap says."""
         recap = self.output.rpartition("PLAY RECAP")[2]
         counts = [word.partition("=")[2] for word in recap.split() if word.startswith("changed=")]
-        assert counts, self.output
+        assert counts, self.tail
         return sum(map(int, counts))
+
+
+def _tail(output: str) -> str:
+    return "\n".join(output.splitlines()[-60:])
 
 
 class Playing:
@@ -69,7 +78,8 @@ class Playing:
         """Return when this has been printed; fail when the playbook ends without it, or takes too long."""
         with self._news:
             self._news.wait_for(lambda: text in self._output or self._ended, timeout)
-            assert text in self._output, f"{text!r} was awaited. Printed was:\n{self._output}"
+            found = text in self._output
+            assert found, f"{text!r} was awaited. Printed was:\n{_tail(self._output)}"
 
     def interrupt(self) -> None:
         """Press Ctrl-C: the terminal sends it to all processes of the group."""
@@ -83,7 +93,7 @@ class Playing:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             raise AssertionError(
-                f"It did not end within {timeout:g} s. Printed was:\n{self._output}"
+                f"It did not end within {timeout:g} s. Printed was:\n{_tail(self._output)}"
             ) from None
         self._reader.join(timeout)
         return Played(code, self._output)

@@ -22,7 +22,7 @@ def played(before, play, places) -> Any:
 
 
 def test_it_reloads_once_and_runs_on(relay, before, played) -> None:
-    assert played.code == 0, played.output
+    assert played.code == 0, played.tail
     assert relay.started == before["started"]
     assert relay.logs().count("event=reloaded ") == before["reloads"] + 1
 

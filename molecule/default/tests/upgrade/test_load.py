@@ -1,0 +1,136 @@
+"""A new image is deployed while mail comes in. What was promised with a 250 has arrived, once."""
+
+from __future__ import annotations
+
+import secrets
+import smtplib
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+WORK = "office@example.org"
+PAUSE = 0.2  # seconds between two messages of one client
+MOST = 1500  # messages of one client, so that it ends whatever happens
+
+
+@dataclass
+class Client:
+    """A device that hands in one message after another, and comes again when it is not let in."""
+
+    port: int
+    password: str
+    promised: list[str] = field(default_factory=list)
+    """the subjects that were answered with 250"""
+    moments: list[float] = field(default_factory=list)
+    """when each of them was"""
+    turned_away: int = 0
+
+    def run(self, enough: threading.Event) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        for _ in range(MOST):
+            if enough.wait(PAUSE):
+                return
+            subject = f"under load {secrets.token_hex(8)}"
+            try:
+                with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as session:
+                    session.starttls(context=context)
+                    session.login(WORK, self.password)
+                    content = (
+                        f"From: {WORK}\r\nTo: somebody@example.net\r\nSubject: {subject}\r\n\r\nA test.\r\n"
+                    )
+                    session.sendmail(WORK, ["somebody@example.net"], content)
+            except (OSError, smtplib.SMTPException):
+                self.turned_away += 1
+            else:
+                self.promised.append(subject)
+                self.moments.append(time.monotonic())
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What there was before, how it went, and what arrived meanwhile."""
+
+    image_before: str
+    journal_before: set[str]
+    played: Any
+    began: float
+    ended: float
+    clients: list[Client]
+    arrived: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def upgraded(relay, play, places) -> Upgraded:
+    from sandbox.client import Control
+
+    outlook = Control(f"http://127.0.0.1:{places['sandbox_control_port']}")
+    outlook.limits(messages_per_minute=0, recipients_per_day=0)
+    journal = {message["id"] for message in relay.api("messages?limit=100")["messages"]}
+    before = relay.image
+    clients = [Client(relay.port, relay.password()) for _ in range(2)]
+    enough = threading.Event()
+    threads = [threading.Thread(target=client.run, args=[enough]) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        began = time.monotonic()
+        played = play("playbooks/image.yml", image_tag="1.0.1")
+        if played.code == 0:
+            played = play("playbooks/relay.yml", image_tag="1.0.1")
+        ended = time.monotonic()
+        bound = ended + 30
+        while any(client.moments[-1:] < [ended + 1] for client in clients) and time.monotonic() < bound:
+            enough.wait(0.1)
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    promised = sum(len(client.promised) for client in clients)
+    arrived = [message.content or b"" for message in outlook.messages(wait_for=promised, timeout=60)]
+    outlook.reset()
+    outlook.close()
+    return Upgraded(before, journal, played, began, ended, clients, arrived)
+
+
+def test_the_new_image_runs(relay, upgraded) -> None:
+    assert upgraded.played.code == 0, upgraded.played.tail
+    assert relay.image.endswith(":1.0.1")
+    assert relay.image != upgraded.image_before
+    assert relay.inspect(relay.name)["Config"]["Labels"]["org.opencontainers.image.version"] == "1.0.1"
+
+
+def test_mail_was_handed_in_before_and_after_and_refused_meanwhile(upgraded) -> None:
+    for client in upgraded.clients:
+        assert client.moments[0] < upgraded.ended
+        assert client.moments[-1] > upgraded.ended
+        assert len(client.promised) > 20
+
+
+def test_each_promise_was_kept_and_none_twice(upgraded) -> None:
+    promised = [subject for client in upgraded.clients for subject in client.promised]
+    times = {
+        subject: sum(subject.encode() in content for content in upgraded.arrived) for subject in promised
+    }
+    assert {subject: count for subject, count in times.items() if count != 1} == {}
+
+
+def test_nobody_waited_long(upgraded) -> None:
+    for client in upgraded.clients:
+        gaps = [after - before for before, after in zip(client.moments, client.moments[1:], strict=False)]
+        assert max(gaps) < 20, f"{client.turned_away} times turned away"
+
+
+def test_the_journal_of_before_is_there(relay, upgraded) -> None:
+    assert upgraded.journal_before
+    for identifier in upgraded.journal_before:
+        assert relay.api(f"messages/{identifier}")["id"] == identifier
+
+
+def test_the_image_before_is_kept_for_a_way_back(engine, upgraded) -> None:
+    assert upgraded.image_before in engine("images", "--format", "{{.Repository}}:{{.Tag}}").split()

@@ -1,0 +1,62 @@
+"""An image that does not work is taken back: what worked runs again, with its data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+DIES = ["sh", "-c", "echo this image is broken >&2; exit 3"]
+# What a newer relay would do to the database, before it turns out not to work.
+MIGRATES_AND_DIES = [
+    "python",
+    "-c",
+    "import sqlite3, sys\n"
+    "database = sqlite3.connect('/data/relay.db')\n"
+    "database.execute(\"UPDATE alembic_version SET version_num = '9999'\")\n"
+    "database.commit()\n"
+    "sys.exit('the new schema is broken')",
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("9.0.0", DIES, "this image is broken"),
+        ("9.0.1", MIGRATES_AND_DIES, "the new schema is broken"),
+    ],
+    ids=["dies", "migrates and dies"],
+)
+def rolled_back(request: pytest.FixtureRequest, relay, play, publish) -> dict[str, Any]:
+    tag, entrypoint, said = request.param
+    before = {
+        "image": relay.image,
+        "journal": [message["id"] for message in relay.api("messages?limit=20")["messages"]],
+    }
+    image = publish(tag, entrypoint)
+    played = play("playbooks/relay.yml", image_build=False, image_tag=tag)
+    return before | {"new": image, "said": said, "played": played}
+
+
+def test_the_run_fails_and_says_why(rolled_back) -> None:
+    played = rolled_back["played"]
+    assert played.code == 2, played.tail
+    assert f"The relay does not run with {rolled_back['new']}." in played.text
+    assert f"The image before, {rolled_back['image']}, is running again" in played.text
+    assert rolled_back["said"] in played.text
+
+
+def test_what_worked_runs_again_and_mail_goes_out(relay, rolled_back, goes_out) -> None:
+    assert relay.image == rolled_back["image"]
+    goes_out()
+
+
+def test_its_data_is_there(relay, rolled_back) -> None:
+    for identifier in rolled_back["journal"]:
+        assert relay.api(f"messages/{identifier}")["id"] == identifier
+
+
+def test_a_database_that_was_changed_is_kept_apart(relay, rolled_back) -> None:
+    migrated = "new schema" in rolled_back["said"]
+    assert ("with the database of before the upgrade" in rolled_back["played"].text) == migrated
+    assert (relay.directory / "data/.failed-upgrade/relay.db").exists() == migrated
