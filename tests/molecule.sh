@@ -38,5 +38,6 @@ for running in "$@"; do
         echo "Molecule: $running has a step without its file (above). See molecule/$running/molecule.yml" >&2
         exit 1
     fi
+    [[ -z ${KEEP:-} ]] || run destroy "$running"
 done
 running=
