@@ -15,7 +15,7 @@ CASES = {
     ),
     "share detach": (
         "The array of tower is started, but /mnt/user is not mounted:",
-        "In Unraid: Settings, Global Share Settings, Enable user shares: Yes. If it says so already: Main, Array Operation, Stop, then Start",
+        "Enable user shares: Yes. If it says so already: Main, Array Operation, Stop, then Start",
     ),
     "docker disable": (
         "Docker is turned off on tower.",
@@ -65,5 +65,5 @@ def test_the_command_that_forgets_a_changed_host_key_is_the_right_one(trouble, r
         sentence = refusals()["tower"]
     command = sentence.partition("forget the old key: ")[2].partition(" - ")[0]
     assert command.startswith("ssh-keygen")
-    assert command.endswith(f"-R '[127.0.0.1]:{PORT}'") or command.endswith(f'-R "[127.0.0.1]:{PORT}"')
+    assert command.endswith((f"-R '[127.0.0.1]:{PORT}'", f'-R "[127.0.0.1]:{PORT}"'))
     assert "/ssh/known_hosts" in command
