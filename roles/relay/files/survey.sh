@@ -26,6 +26,8 @@ if [ "$kind" = unraid ]; then
     say timezone "$(sed -n 's/^timeZone="\{0,1\}\([^"]*\).*/\1/p' /var/local/emhttp/var.ini 2>/dev/null)"
     say share "$(mountpoint -q /mnt/user && echo mounted)"
     say docker_enabled "$(sed -n 's/^DOCKER_ENABLED="\{0,1\}\([^"]*\).*/\1/p' /boot/config/docker.cfg 2>/dev/null)"
+    # "name seconds" is a pause that somebody has chosen in the web interface.
+    say autostart "$(awk -v name="$name" '$1 == name' /var/lib/docker/unraid-autostart 2>/dev/null | head -n 1)"
     say docker_storage "$(mountpoint -q /var/lib/docker && echo mounted)"
 fi
 

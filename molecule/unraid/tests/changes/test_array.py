@@ -1,0 +1,25 @@
+"""The array is stopped while Ansible runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def midway(at_tower) -> Iterator[str]:
+    """A playbook that stops the array between the checks and the deployment."""
+    yield "molecule/unraid/array_stops_midway.yml"
+    at_tower("/opt/tower/share", "attach")
+
+
+def test_nothing_is_written_to_the_memory_in_its_place(midway, relay, deploy, at_tower, goes_out) -> None:
+    said = deploy(midway).refusal()
+    assert said.startswith(f"/mnt/user/appdata is not there, and so {relay.directory} cannot be made in it.")
+    assert "If it lies on the array or on another disk: is that started and mounted?" in said
+    assert at_tower("find", "/mnt/user") == "/mnt/user\n"
+
+    at_tower("/opt/tower/share", "attach")
+    assert deploy().changed == []
+    goes_out()

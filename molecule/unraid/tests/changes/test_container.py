@@ -1,0 +1,37 @@
+"""Somebody removes the container, or has another of that name."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_out) -> None:
+    at_tower("docker", "rm", "--force", relay.name)
+    assert deploy().changed == ["relay : Create | Have the container as it should be"]
+    goes_out()
+
+
+@pytest.fixture
+def foreign(relay, at_tower) -> str:
+    """Another container has the relay's name."""
+    at_tower("docker", "rm", "--force", relay.name)
+    command = [
+        "run",
+        "--detach",
+        "--name",
+        relay.name,
+        "--entrypoint",
+        "sleep",
+        "smtp-relay-test/tower",
+        "600",
+    ]
+    return at_tower("docker", *command).strip()
+
+
+def test_a_container_that_is_not_ours_is_adopted_only_when_asked_to(foreign, relay, deploy, goes_out) -> None:
+    assert f"has a container {relay.name} (image smtp-relay-test/tower)" in deploy().refusal()
+    assert relay.inspected["Id"] == foreign
+
+    assert deploy(relay_adopt=True).refusal() == ""
+    assert relay.inspected["Config"]["Labels"]["smtp-relay.managed"] == "ansible"
+    goes_out()

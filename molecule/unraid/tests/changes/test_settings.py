@@ -1,0 +1,29 @@
+"""A device more: the relay reads its settings again, and goes on running."""
+
+from __future__ import annotations
+
+import smtplib
+
+import pytest
+
+
+def test_a_device_is_added_and_removed_without_a_restart(relay, world, deploy, goes_out) -> None:
+    before = relay.started
+    (mailbox,) = world["relay_mailboxes"]
+    devices = [{"name": "office@example.org"}, {"name": "scanner"}]
+    run = deploy(relay_mailboxes=[mailbox | {"devices": devices}])
+    assert run.changed == [
+        "relay : Secrets | Make what is made once, and keep it on this machine",
+        "relay : Files | Write the secrets",
+        "relay : Files | Write the settings",
+        "relay : Reload | Let it read its settings again",
+    ]
+    assert relay.started == before
+    password = relay.password("scanner")
+    goes_out("scanner", password)
+
+    assert deploy().refusal() == ""
+    assert relay.started == before
+    with relay.session() as client, pytest.raises(smtplib.SMTPAuthenticationError):
+        client.login("scanner", password)
+    goes_out()
