@@ -315,7 +315,9 @@ def deploy(
 
     def run(file: str = "playbooks/relay.yml", *arguments: str, **variables: Any) -> Run:
         given = tmp_path_factory.mktemp("given") / "variables.json"
-        given.write_text(json.dumps({"relay_image": relay.image} | world | variables))
+        given.write_text(
+            json.dumps({"relay_image": variables.get("relay_image") or relay.image} | world | variables)
+        )
         limit = arguments or ("--limit=relay",)
         done = run_playbook(file, *usual, f"--extra-vars=@{given}", *limit)
         tower = {f"ssh://root@tower:{PORT}"}

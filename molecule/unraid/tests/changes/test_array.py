@@ -23,3 +23,14 @@ def test_nothing_is_written_to_the_memory_in_its_place(midway, relay, deploy, at
     at_tower("/opt/tower/share", "attach")
     assert deploy().changed == []
     goes_out()
+
+
+def test_without_the_array_nothing_is_taken_for_removed(deploy, trouble, contents, relay) -> None:
+    """Else the key would go, and the data would be there again with the array."""
+    image = relay.image
+    with trouble("share detach"):
+        before = contents()
+        said = deploy("playbooks/uninstall.yml", relay_purge=True, relay_image=image).refusal()
+        assert said.startswith("The array of tower is started, but /mnt/user is not mounted")
+        assert contents() == before
+    assert deploy().changed == []

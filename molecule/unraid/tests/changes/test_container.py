@@ -7,7 +7,8 @@ import pytest
 
 def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_out) -> None:
     at_tower("docker", "rm", "--force", relay.name)
-    assert deploy().changed == ["relay : Create | Have the container as it should be"]
+    run = deploy()
+    assert run.changed == ["relay : Create | Have the container as it should be"]
     goes_out()
 
 
@@ -30,6 +31,10 @@ def foreign(relay, at_tower) -> str:
 
 def test_a_container_that_is_not_ours_is_adopted_only_when_asked_to(foreign, relay, deploy, goes_out) -> None:
     assert f"has a container {relay.name} (image smtp-relay-test/tower)" in deploy().refusal()
+    assert deploy("playbooks/uninstall.yml").refusal() == (
+        f"The container {relay.name} on tower was not made by these playbooks, so it stays. "
+        f"To remove it by hand: docker rm -f {relay.name}"
+    )
     assert relay.inspected["Id"] == foreign
 
     assert deploy(relay_adopt=True).refusal() == ""
