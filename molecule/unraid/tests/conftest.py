@@ -315,9 +315,8 @@ def deploy(
 
     def run(file: str = "playbooks/relay.yml", *arguments: str, **variables: Any) -> Run:
         given = tmp_path_factory.mktemp("given") / "variables.json"
-        given.write_text(
-            json.dumps({"relay_image": variables.get("relay_image") or relay.image} | world | variables)
-        )
+        image = variables.get("relay_image") or relay.image
+        given.write_text(json.dumps(world | variables | {"relay_image": image}))
         limit = arguments or ("--limit=relay",)
         done = run_playbook(file, *usual, f"--extra-vars=@{given}", *limit)
         tower = {f"ssh://root@tower:{PORT}"}

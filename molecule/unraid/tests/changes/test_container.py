@@ -7,8 +7,7 @@ import pytest
 
 def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_out) -> None:
     at_tower("docker", "rm", "--force", relay.name)
-    run = deploy()
-    assert run.changed == ["relay : Create | Have the container as it should be"]
+    assert deploy().changed == ["relay : Create | Have the container as it should be"]
     goes_out()
 
 

@@ -1,4 +1,4 @@
-"""All that was made is gone from the tower, but the data and the key that opens it; others' things are not."""
+"""All that was made is gone from the tower, but the data and the key that opens it. Others' things stay."""
 
 from __future__ import annotations
 
