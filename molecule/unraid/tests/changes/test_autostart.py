@@ -16,6 +16,4 @@ def test_our_line_comes_and_goes_alone(relay, at_tower, deploy) -> None:
     assert deploy(relay_autostart=False).changed == ["relay : Unraid | Start it with the array"]
     assert "unraid-autostart" not in at_tower("ls", "/var/lib/docker"), "an empty list is none"
 
-    at_tower("sh", "-c", f"printf '{others}' >{FILE}")
-    assert deploy().changed == ["relay : Unraid | Start it with the array"]
-    assert at_tower("cat", FILE) == f"{others}{relay.name}\n"
+    at_tower("sh", "-c", f"printf '{others}{relay.name}\n' >{FILE}")
