@@ -20,6 +20,7 @@ PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 SECONDS_TO_PLAY = 300.0
+SECONDS_TO_STOP = 8.0
 
 Inspect = Callable[[str], dict[str, Any]]
 
@@ -81,9 +82,19 @@ class Playing:
             found = text in self._output
             assert found, f"{text!r} was awaited. Printed was:\n{_tail(self._output)}"
 
-    def interrupt(self) -> None:
-        """Press Ctrl-C: the terminal sends it to all processes of the group."""
-        os.killpg(self._process.pid, signal.SIGINT)
+    def interrupt(self) -> Played:
+        """Press Ctrl-C, which a terminal sends to all processes of the group, and wait for the end.
+
+        At times ansible-playbook then waits for a process of its own that has ended. It takes one more, which
+        anybody who sits before it would give it.
+        """
+        for _ in range(3):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_STOP)
+                break
+        return self.end(SECONDS_TO_STOP)
 
     def end(self, timeout: float = SECONDS_TO_PLAY) -> Played:
         """Wait for its end."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from harness import clients
 from harness.programs import wait_until
 
@@ -70,14 +71,11 @@ class Relay:
 
     def kept(self, file: str = "relay") -> dict[str, str]:
         """What Ansible keeps encrypted on this machine. It is read anew each time: some tests replace it."""
-        shown = subprocess.run(
-            ["ansible-vault", "view", str(GROUND / f"secrets/{file}.yml")],
-            env=os.environ | {"ANSIBLE_VERBOSITY": "0", "ANSIBLE_LOG_PATH": "/dev/null"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return dict(yaml.safe_load(shown.stdout))
+        password = subprocess.run(
+            [PROJECT / "molecule/vault-password"], capture_output=True, check=True
+        ).stdout
+        vault = VaultLib([("default", VaultSecret(password.strip()))])
+        return dict(yaml.safe_load(vault.decrypt((GROUND / f"secrets/{file}.yml").read_bytes())))
 
     def password(self, login: str = WORK) -> str:
         """What was made for a device."""
@@ -130,6 +128,10 @@ class Relay:
             )
         answer.raise_for_status()
         return answer.json()
+
+    def journal(self) -> set[str]:
+        """The identifiers of the messages that it remembers, at most a hundred."""
+        return {message["id"] for message in self.api("messages?limit=100")["messages"]}
 
     def answers(self) -> bool:
         """Whether it says EHLO, as its health check asks it to."""

@@ -58,7 +58,7 @@ def test_it_may_write_to_tmp_and_run_nothing_from_there(container, engine, relay
         "printf '#!/bin/sh\\n' >/tmp/probe; chmod 700 /tmp/probe; /tmp/probe; echo $?; rm /tmp/probe",
     )
     assert "Permission denied" in said
-    assert said.endswith("126\n")
+    assert "126" in said.splitlines()
 
 
 def test_it_cannot_fork_without_end(container, engine, relay) -> None:

@@ -38,8 +38,7 @@ def test_whatever_was_interrupted_the_next_run_finishes(play, relay, wanted, goe
     for moment in MOMENTS:
         with play.begun("playbooks/relay.yml", **wanted) as playing:
             playing.wait_for(moment)
-            playing.interrupt()
-            ended = playing.end()
+            ended = playing.interrupt()
         assert ended.code != 0, f"it was too late at {moment}:\n{ended.tail}"
 
     finished = play("playbooks/relay.yml", **wanted)

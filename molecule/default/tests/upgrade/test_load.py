@@ -71,7 +71,7 @@ def upgraded(relay, play, places) -> Upgraded:
 
     outlook = Control(f"http://127.0.0.1:{places['sandbox_control_port']}")
     outlook.limits(messages_per_minute=0, recipients_per_day=0)
-    journal = {message["id"] for message in relay.api("messages?limit=100")["messages"]}
+    journal = set(sorted(relay.journal())[-10:])
     before = relay.image
     clients = [Client(relay.port, relay.password()) for _ in range(2)]
     enough = threading.Event()

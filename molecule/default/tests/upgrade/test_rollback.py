@@ -29,10 +29,7 @@ MIGRATES_AND_DIES = [
 )
 def rolled_back(request: pytest.FixtureRequest, relay, play, publish) -> dict[str, Any]:
     tag, entrypoint, said = request.param
-    before = {
-        "image": relay.image,
-        "journal": [message["id"] for message in relay.api("messages?limit=20")["messages"]],
-    }
+    before = {"image": relay.image, "journal": sorted(relay.journal())[-10:]}
     image = publish(tag, entrypoint)
     played = play("playbooks/relay.yml", image_build=False, image_tag=tag)
     return before | {"new": image, "said": said, "played": played}
@@ -52,8 +49,8 @@ def test_what_worked_runs_again_and_mail_goes_out(relay, rolled_back, goes_out) 
 
 
 def test_its_data_is_there(relay, rolled_back) -> None:
-    for identifier in rolled_back["journal"]:
-        assert relay.api(f"messages/{identifier}")["id"] == identifier
+    assert rolled_back["journal"]
+    assert relay.journal() >= set(rolled_back["journal"])
 
 
 def test_a_database_that_was_changed_is_kept_apart(relay, rolled_back) -> None:
