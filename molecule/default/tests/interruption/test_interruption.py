@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-# From the first file that is written to the last thing that is done.
+# From the first file that is written to the start of the new container.
 MOMENTS = [
     "Files | Write the secrets",
     "Files | Write the settings",
-    "Container | Create and start it",
-    "Reload | Ask what the relay has not read yet",
+    "Create | Have the container as it should be",
+    "Container | Wait until it answers",
 ]
 
 
