@@ -81,7 +81,14 @@ class Run:
 
     @property
     def changed(self) -> list[str]:
-        """The tasks that have changed something."""
+        """The tasks that have changed something, in a run that went to its end."""
+        for host, counts in self.stats.items():
+            assert counts["failures"] == counts["unreachable"] == 0, f"{host}: {self.refusal(host) or counts}"
+        return self.changed_until_refused
+
+    @property
+    def changed_until_refused(self) -> list[str]:
+        """The same, in a run that was refused."""
         return [name for _, name, result in self.tasks if result.get("changed")]
 
     def refusal(self, host: str = "tower") -> str:
