@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+
+def said(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is set at all: after its restart the engine has null for what was an empty list."""
+    return {name: value for name, value in settings.items() if value}
+
 
 def test_it_is_another_container_and_the_same(relay, noted) -> None:
     now = relay.inspect(relay.name)
     assert now["Id"] != noted["Id"]
-    assert now["HostConfig"] == noted["HostConfig"]
+    assert said(now["HostConfig"]) == said(noted["HostConfig"])
     for part in ("Env", "Image", "Labels", "User"):
         assert now["Config"][part] == noted["Config"][part], part
 
