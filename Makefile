@@ -53,7 +53,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy plugins
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --offline --quiet
+	$(BIN)/ansible-lint --offline -q
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
