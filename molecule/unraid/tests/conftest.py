@@ -28,6 +28,7 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 GROUND = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 TOWER = "smtp-relay-test-tower"
 PORT = os.environ.get("TOWER_PORT", "22022")
+SECONDS_TO_PLAY = 100
 OFFICE = "office@example.org"
 
 # In opt/ of the tower: what breaks, and what puts it right again.
@@ -112,15 +113,23 @@ class Run:
 
 def run_playbook(file: str, *arguments: str, environment: dict[str, str] | None = None) -> Run:
     """Run a playbook and read what it reports."""
-    done = subprocess.run(
-        ["ansible-playbook", *arguments, str(PROJECT / file)],
-        env=os.environ | ENVIRONMENT | (environment or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=115,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["ansible-playbook", *arguments, str(PROJECT / file)],
+            env=os.environ | ENVIRONMENT | (environment or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_PLAY,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        said = [
+            (stream or b"")[-3000:].decode(errors="replace") for stream in (expired.stdout, expired.stderr)
+        ]
+        raise AssertionError(
+            f"{file} did not end within {SECONDS_TO_PLAY} s. Last it said: {' '.join(said)}"
+        ) from None
     begin = done.stdout.find('{\n    "custom_stats"')  # after what Ansible says besides
     assert begin >= 0, f"{file} has not even begun: {done.stdout}\n{done.stderr}"
     report, _ = json.JSONDecoder().raw_decode(done.stdout, begin)
