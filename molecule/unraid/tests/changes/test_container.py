@@ -20,6 +20,8 @@ def foreign(relay, at_tower) -> str:
         "--detach",
         "--name",
         relay.name,
+        "--stop-signal",
+        "KILL",
         "--entrypoint",
         "sleep",
         "smtp-relay-test/tower",
