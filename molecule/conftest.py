@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -85,16 +86,27 @@ class Playing:
     def interrupt(self) -> Played:
         """Press Ctrl-C, which a terminal sends to all processes of the group, and wait for the end.
 
-        At times ansible-playbook then waits for a process of its own that has ended. It takes one more, which
-        anybody who sits before it would give it.
+        At times ansible-playbook goes on with the next task: the signal came while it forked, and Python lost
+        it. At times it waits for a process of its own that has ended. Either takes one more press, as anybody
+        would give it.
         """
         for _ in range(3):
-            with contextlib.suppress(ProcessLookupError):
+            with self._news, contextlib.suppress(ProcessLookupError):
+                tasks = self._tasks
                 os.killpg(self._process.pid, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(SECONDS_TO_STOP)
+                self._news.wait_for(functools.partial(self._went_on, tasks), SECONDS_TO_STOP)
+            if self._ended:
                 break
         return self.end(SECONDS_TO_STOP)
+
+    def _went_on(self, tasks: int) -> bool:
+        """Whether it has ended, or has begun another task."""
+        return self._ended or self._tasks > tasks
+
+    @property
+    def _tasks(self) -> int:
+        """How many tasks have begun."""
+        return self._output.count("\nTASK [")
 
     def end(self, timeout: float = SECONDS_TO_PLAY) -> Played:
         """Wait for its end."""

@@ -15,28 +15,19 @@ def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_
 def foreign(relay, at_tower) -> str:
     """Another container has the relay's name."""
     at_tower("docker", "rm", "--force", relay.name)
-    command = [
-        "run",
-        "--detach",
-        "--name",
-        relay.name,
-        "--stop-signal",
-        "KILL",
-        "--entrypoint",
-        "sleep",
-        "smtp-relay-test/tower",
-        "600",
-    ]
+    command = ["run", "--detach", "--name", relay.name, "--entrypoint", "sleep", "--stop-signal", "KILL"]
+    command += ["smtp-relay-test/tower", "600"]
     return at_tower("docker", *command).strip()
 
 
-def test_a_container_that_is_not_ours_stays(foreign, relay, at_tower, deploy, goes_out) -> None:
+def test_a_container_that_is_not_ours_is_adopted_only_when_asked_to(foreign, relay, deploy, goes_out) -> None:
     assert f"has a container {relay.name} (image smtp-relay-test/tower)" in deploy().refusal()
     assert deploy("playbooks/uninstall.yml").refusal() == (
         f"The container {relay.name} on tower was not made by these playbooks, so it stays. "
         f"To remove it by hand: docker rm -f {relay.name}"
     )
     assert relay.inspected["Id"] == foreign
-    at_tower("docker", "rm", "--force", relay.name)
-    assert deploy().changed == ["relay : Create | Have the container as it should be"]
+
+    assert deploy(relay_adopt=True).refusal() == ""
+    assert relay.inspected["Config"]["Labels"]["smtp-relay.managed"] == "ansible"
     goes_out()
