@@ -437,6 +437,14 @@ def test_another_port_and_user_are_in_the_commands() -> None:
     assert "ssh -p 2222 admin@tower.lan docker version" in text
 
 
+def test_a_user_whose_sudo_wants_a_password_hears_how_to_give_it() -> None:
+    said = {"__relay_surveyed": {"msg": "Task failed: Missing sudo password"}}
+    text = relay(ansible_user="admin", ansible_host="nas.lan", **said).template("ssh_trouble.j2")
+    assert "its sudo wants the password of admin" in text
+    assert "Run the playbook again with -K" in text
+    assert "try: ssh -t -p 22 admin@nas.lan sudo true" in text
+
+
 def test_the_command_that_ssh_gives_is_taken() -> None:
     said = (
         "Task failed: Failed to connect to the host via ssh: REMOTE HOST IDENTIFICATION HAS CHANGED!\r\n"
