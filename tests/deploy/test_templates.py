@@ -470,29 +470,38 @@ def test_output_of_the_host_is_told_when_there_is_no_message(surveyed: dict[str,
 
 
 REGISTRY = {
-    "dial tcp 127.0.0.1:15000: connect: connection refused": "cannot be reached",
-    "dial tcp: lookup ghcr.io: no such host": "cannot be reached",
-    "unauthorized: authentication required": "classic personal access token with write:packages",
-    "denied: permission_denied: The token provided does not match expected scopes.": "needs the scope",
+    "dial tcp 127.0.0.1:15000: connect: connection refused": "It cannot be reached.",
+    "dial tcp: lookup ghcr.io: no such host": "It cannot be reached.",
+    "unauthorized: authentication required": "It does not accept the login someone.",
+    "denied: permission_denied: The token provided does not match expected scopes.": (
+        "The login someone may not do that."
+    ),
+    "toomanyrequests": "To see whether it works by hand: docker login ghcr.io",
 }
+
+
+def registry(said: str, **given: str) -> str:
+    given = {"image_name": "ghcr.io/someone/smtp-relay", "image_registry_username": "someone"} | given
+    return Role("image", {**given, "__image_trouble": f"{said}\n"}).template("registry_trouble.j2").strip()
 
 
 @pytest.mark.parametrize(("said", "advice"), REGISTRY.items())
 def test_what_is_said_when_the_registry_refuses(said: str, advice: str) -> None:
-    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": f"{said}\n"})
-    first, second = role.template("registry_trouble.j2").strip().split("\n")
+    first, second = registry(said).split("\n")
     assert first == f"The registry ghcr.io does not do what it is asked for: {said}"
-    assert advice in second
+    assert second.startswith(advice)
+    assert ("with the scope write:packages" in second) == ("login someone" in second)
 
 
-def test_an_unknown_refusal_is_told_as_it_is() -> None:
-    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": "toomanyrequests"})
-    assert role.template("registry_trouble.j2").strip().endswith(": toomanyrequests")
+@pytest.mark.parametrize("said", ["no basic auth credentials", "denied: requested access is denied"])
+def test_without_a_login_the_login_is_asked_for(said: str) -> None:
+    assert "It wants a login, and image_registry_username is empty." in registry(
+        said, image_registry_username=""
+    )
 
 
 @pytest.mark.parametrize("said", [*SSH, *REGISTRY])
 def test_what_others_said_is_never_evaluated(said: str) -> None:
     hostile = f"{said.splitlines()[-1]} {{{{ 7 * 7 }}}} {{% raw %}}"
     assert hostile in relay(__relay_surveyed={"msg": hostile}).template("ssh_trouble.j2")
-    role = Role("image", {"image_name": "ghcr.io/someone/smtp-relay", "__image_trouble": hostile})
-    assert hostile in role.template("registry_trouble.j2")
+    assert hostile in registry(hostile)

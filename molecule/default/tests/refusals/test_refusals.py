@@ -42,6 +42,7 @@ def refused(play, places, before, port, foreign) -> dict[str, Any]:
     runs: dict[str, tuple[str, dict[str, object]]] = {
         "unknown variable": ("playbooks/relay.yml", {"relay_prot": "1587"}),
         "wrong token": ("playbooks/image.yml", {"image_registry_password": "wrong"}),
+        "no login": ("playbooks/image.yml", {"image_registry_username": ""}),
         "registry down": ("playbooks/image.yml", {"image_name": ELSEWHERE}),
         "port of a container": ("playbooks/relay.yml", {"relay_console_port": control}),
         "port of a program": ("playbooks/relay.yml", {"relay_port": f"127.0.0.1:{port}"}),
@@ -73,7 +74,14 @@ def refused(play, places, before, port, foreign) -> dict[str, Any]:
             "wrong token",
             [
                 "It does not accept the login sandbox.",
-                "with write:packages at https://github.com/settings/tokens",
+                "with the scope write:packages (https://github.com/settings/tokens;",
+            ],
+        ),
+        (
+            "no login",
+            [
+                "It wants a login, and image_registry_username is empty.",
+                "with the scope write:packages (https://github.com/settings/tokens;",
             ],
         ),
         (
