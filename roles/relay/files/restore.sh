@@ -1,5 +1,4 @@
 # Stop the relay and give it back the database of the time before the upgrade. Before it: name and directory.
-[ -d "$directory/data/.before-upgrade" ] || exit 0
 docker stop "$name" >/dev/null
 cd "$directory/data" || exit 1
 mkdir -m 700 -p .failed-upgrade

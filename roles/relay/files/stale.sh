@@ -6,13 +6,14 @@ LC_ALL=C
 export LC_ALL
 started=$(docker inspect --type container --format '{{.State.StartedAt}}' "$name" 2>/dev/null) || exit 0
 cd "$directory" || exit 1
+mark=$(mktemp) || exit 1
+trap 'rm -f "$mark"' EXIT
+# Busybox knows neither fractions of a second nor the letters in between.
+touch -d "$started" "$mark" 2>/dev/null || TZ=UTC0 touch -d "$(echo "${started%%.*}" | tr T ' ')" "$mark" || exit 1
 
-newer() { # newer REFERENCE...: files newer than it
-    find config secrets -type f ! -name '.*' "$@"
-}
-
+files=$(find config secrets -type f ! -name '.*' -newer "$mark") || exit 1
 answer=
-for file in $(newer -newermt "$started"); do
+for file in $files; do
     case " $reloaded " in
         *" $file "*) [ -e config/.reloaded ] && [ ! "$file" -nt config/.reloaded ] || answer=${answer:-reload} ;;
         *) answer=restart ;;

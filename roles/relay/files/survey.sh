@@ -40,10 +40,15 @@ if ! engine=$(docker version --format '{{.Server.Version}}' 2>&1); then
     exit 0
 fi
 say engine "$engine"
+# It is not seen from here if the engine is elsewhere, as with Docker Desktop.
+storage=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+say docker_free_mb "$([ ! -d "$storage" ] || df -Pk "$storage" | awk 'NR == 2 { print int($4 / 1024) }')"
 say ports "$(docker ps --format '{{.Names}} {{.Ports}}' | tr '\n' ';')"
 say container "$(docker inspect --type container --format '{{.State.Status}}' "$name" 2>/dev/null)"
 say owner "$(docker inspect --type container --format '{{index .Config.Labels "smtp-relay.managed"}}' "$name" 2>/dev/null)"
 say image "$(docker inspect --type container --format '{{.Config.Image}}' "$name" 2>/dev/null)"
+say running_id "$(docker inspect --type container --format '{{.Image}}' "$name" 2>/dev/null)"
 say wanted_image "$(docker image inspect --format '{{.Id}}' "$wanted" 2>/dev/null)"
 say secrets "$(ls "$directory/secrets" 2>/dev/null | tr '\n' ' ')"
-say good_image "$(cat "$directory/config/.image" 2>/dev/null)"
+say good_image "$(sed -n 1p "$directory/config/.image" 2>/dev/null)"
+say good_id "$(sed -n 2p "$directory/config/.image" 2>/dev/null)"
