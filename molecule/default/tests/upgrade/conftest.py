@@ -15,7 +15,7 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def publish(relay: Any, places: dict[str, Any]) -> Iterator[Callable[[str, list[str]], str]]:
+def publish(relay: Any, places: dict[str, Any]) -> Iterator[Callable[..., str]]:
     """Publish an image that is the present one but for what it starts: publish("9.0.0", ["false"])."""
     login = f"sandbox:{relay.kept('sandbox')['registry_password']}"
     auths = {f"127.0.0.1:{places['sandbox_registry_port']}": {"auth": b64encode(login.encode()).decode()}}
@@ -32,13 +32,10 @@ def publish(relay: Any, places: dict[str, Any]) -> Iterator[Callable[[str, list[
                 timeout=120,
             )
 
-        def make(tag: str, entrypoint: list[str]) -> str:
+        def make(tag: str, entrypoint: list[str] | None = None) -> str:
             image = f"{relay.image.rpartition(':')[0]}:{tag}"
-            lines = [
-                f"FROM {relay.image}",
-                f"LABEL test={secrets.token_hex(8)}",
-                f"ENTRYPOINT {json.dumps(entrypoint)}",
-            ]
+            lines = [f"FROM {relay.image}", f"LABEL test={secrets.token_hex(8)}"]
+            lines += [f"ENTRYPOINT {json.dumps(entrypoint)}"] if entrypoint else []
             docker("build", "--tag", image, "-", stdin="\n".join(lines))
             docker("push", image)
             docker("rmi", image)

@@ -57,3 +57,19 @@ def test_a_database_that_was_changed_is_kept_apart(relay, rolled_back) -> None:
     migrated = "new schema" in rolled_back["said"]
     assert ("with the database of before the upgrade" in rolled_back["played"].text) == migrated
     assert (relay.directory / "data/.failed-upgrade/relay.db").exists() == migrated
+
+
+def test_a_tag_that_has_moved_to_a_broken_image_is_taken_back_by_the_images_id(
+    relay, play, publish, goes_out
+) -> None:
+    publish("edge")
+    works = play("playbooks/relay.yml", image_build=False, image_tag="edge")
+    assert works.code == 0, works.tail
+    good = relay.inspect(relay.name)["Image"]
+
+    publish("edge", DIES)
+    played = play("playbooks/relay.yml", image_build=False, image_tag="edge")
+    assert played.code == 2, played.tail
+    assert f"The image before, {good}, is running again, with all data." in played.text
+    assert relay.inspect(relay.name)["Image"] == good
+    goes_out()
