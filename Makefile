@@ -38,13 +38,14 @@ setup: $(VENV)/.dev
 demo: $(VENV)/.sandbox
 	@exec $(BIN)/python -m sandbox.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
+# Always the sandbox, whatever ANSIBLE_INVENTORY says: `make down` removes data without asking.
 # PLAY: what ansible-playbook gets besides, such as PLAY="--check --diff"
 up: $(VENV)/.deploy
 	@tests/engine.sh ensure
-	@bases=$$(tests/base_images.sh) && eval "$$bases" && exec $(BIN)/ansible-playbook site.yml $(PLAY)
+	@bases=$$(tests/base_images.sh) && eval "$$bases" && exec $(BIN)/ansible-playbook --inventory inventories/sandbox site.yml $(PLAY)
 
 down: $(VENV)/.deploy
-	@exec $(BIN)/ansible-playbook playbooks/uninstall.yml --extra-vars relay_purge=true $(PLAY)
+	@exec $(BIN)/ansible-playbook --inventory inventories/sandbox playbooks/uninstall.yml --extra-vars relay_purge=true $(PLAY)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ FILLED_IN = {
     "YOUR-SCANNER-ADDRESS": "scanner@example.org",
     "YOUR-CLIENT-SECRET": "not-a-real-secret",
     "YOUR-GHCR-TOKEN": "not-a-real-token",
+    "YOUR-TAG": "1.2.0",
     "YOUR-TOPIC": "not-a-real-topic",
 }
 FILES = ["hosts.yml", "group_vars/all/main.yml", "group_vars/all/vault.yml"]
