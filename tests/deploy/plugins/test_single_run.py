@@ -69,7 +69,7 @@ def test_two_runs(ansible: Any, lock: Path, waiting: Waiting) -> None:
             [message] = ansible.run([single_run(lock)], *options).messages
             assert re.search(
                 rf"Another run is going on \(pid {first.pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\)\. "
-                rf"Wait for it, or end it: kill {first.pid}$",
+                rf"Wait for it, or end it: kill -INT {first.pid}$",
                 message,
             ), message
         waiting.go_on()
@@ -98,7 +98,7 @@ def test_a_number_that_went_to_another_process(plugin: Any, lock: Path, sleeper:
     ours = action.main_process()
     other = action.Holder(sleeper.pid, action.start_of(sleeper.pid), "now")
     assert action.take(lock, other) == other
-    with pytest.raises(AnsibleActionFail, match=f"kill {sleeper.pid}"):
+    with pytest.raises(AnsibleActionFail, match=f"kill -INT {sleeper.pid}"):
         action.take(lock, ours)
     lock.write_text(json.dumps(vars(replace(other, start="before that"))))
     assert action.take(lock, ours) == ours
