@@ -70,7 +70,7 @@ def take(path: Path, run: Holder) -> Holder:
                 return holder
             raise AnsibleActionFail(
                 f"Another run is going on (pid {holder.pid}, since {holder.since}). "
-                f"Wait for it, or end it: kill {holder.pid}"
+                f"Wait for it, or end it: kill -INT {holder.pid}"
             )
         file.seek(0)
         file.truncate()

@@ -17,7 +17,9 @@ name: image_tag
 short_description: The tag that an image gets from what it is built from
 description:
   - Reads the build context as C(.dockerignore) describes it, and returns C(VERSION-DIGEST). The same content
-    and the same O(arguments) give the same tag, on every machine; whatever changes the image changes the tag.
+    and the same O(arguments) give the same tag, on every machine; another content or another argument gives
+    another one.
+  - It looks at nothing else. When a base image becomes another one under the same name, the tag stays.
   - The C(.dockerignore) must be an allowlist, a line C(*) followed by lines C(!path). Lines C(**/name) leave
     out what has that name, at any depth.
 options:
@@ -25,7 +27,7 @@ options:
     description: The build context, a directory with C(Dockerfile), C(.dockerignore) and C(pyproject.toml).
     required: true
   arguments:
-    description: What else makes the image what it is, such as its base. Any text.
+    description: What else makes the image what it is, such as its base and its platforms, in this order.
     type: list
     elements: str
     default: []

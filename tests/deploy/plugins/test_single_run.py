@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -69,7 +71,7 @@ def test_two_runs(ansible: Any, lock: Path, waiting: Waiting) -> None:
             [message] = ansible.run([single_run(lock)], *options).messages
             assert re.search(
                 rf"Another run is going on \(pid {first.pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\)\. "
-                rf"Wait for it, or end it: kill {first.pid}$",
+                rf"Wait for it, or end it: kill -INT {first.pid}$",
                 message,
             ), message
         waiting.go_on()
@@ -92,13 +94,38 @@ def test_a_run_that_was_killed(ansible: Any, lock: Path, waiting: Waiting) -> No
     ansible.run([single_run(lock)], "--check").succeeded()
 
 
+def test_a_run_that_was_ended_as_the_message_says(ansible: Any, lock: Path, waiting: Waiting) -> None:
+    """Only its main process gets the signal, and it removes what it made for itself."""
+    remember = {"copy": {"content": "{{ lookup('run_directory') }}", "dest": f"{lock}.directory"}}
+    with ansible.started([single_run(lock), remember, waiting.task]) as first:
+        waiting.wait()
+        directory = Path(Path(f"{lock}.directory").read_text())
+        assert directory.is_dir()
+        interrupt(first)
+        waiting.go_on()  # for the task that it has left behind
+        output = first.stdout.read()
+    assert first.returncode > 0, output
+    assert not directory.exists()
+    ansible.run([single_run(lock)], "--check").succeeded()
+
+
+def interrupt(run: subprocess.Popen[str]) -> None:
+    """End it with kill -INT. At times Ansible waits for a child that has ended: then it takes one more."""
+    for _ in range(3):
+        run.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(10)
+            return
+    run.kill()
+
+
 def test_a_number_that_went_to_another_process(plugin: Any, lock: Path, sleeper: Any) -> None:
     action = plugin("action/single_run")
     lock.parent.mkdir()
     ours = action.main_process()
     other = action.Holder(sleeper.pid, action.start_of(sleeper.pid), "now")
     assert action.take(lock, other) == other
-    with pytest.raises(AnsibleActionFail, match=f"kill {sleeper.pid}"):
+    with pytest.raises(AnsibleActionFail, match=f"kill -INT {sleeper.pid}"):
         action.take(lock, ours)
     lock.write_text(json.dumps(vars(replace(other, start="before that"))))
     assert action.take(lock, ours) == ours
