@@ -124,6 +124,32 @@ def test_a_value_that_is_missing(controller: Controller, name: str, value: Any) 
     assert f"ansible-vault encrypt {controller.inventory}/group_vars/all/vault.yml" in text
 
 
+def test_only_the_value_that_is_missing_is_told(controller: Controller) -> None:
+    controller.variables["image_registry_password"] = "{{ vault_ghcr_token }}"
+    text = refused(controller)
+    assert "not there: 'vault_ghcr_token' is undefined" in text.replace("Error while resolving value: ", "")
+    assert "All assertions passed" not in text.partition("refers to something")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("relay_hostname", "YOUR-MAIL-HOST", "YOUR-MAIL-HOST"),
+        (
+            "relay_mailboxes",
+            [{"address": "YOUR-OUTLOOK-ADDRESS", "x": "YOUR-OUTLOOK-ADDRESS"}],
+            "YOUR-OUTLOOK-ADDRESS",
+        ),
+        ("relay_alert_urls", ["ntfys://ntfy.sh/YOUR-TOPIC"], "YOUR-TOPIC"),
+        ("image_registry_password", "YOUR-GHCR-TOKEN", "YOUR-GHCR-TOKEN"),
+    ],
+)
+def test_a_value_that_is_the_examples_still(controller: Controller, name: str, value: Any, said: str) -> None:
+    controller.variables[name] = value
+    text = refused(controller)
+    assert f"{name} still has {said} from the example. Fill it in" in text
+
+
 def test_a_value_that_is_missing_does_not_show_the_others(controller: Controller) -> None:
     controller.variables["relay_alert_urls"] = "{{ vault_alert_urls }}"
     controller.variables["relay_mailboxes"] = [{"address": "a@outlook.com", "client_secret": "planted"}]
