@@ -102,7 +102,6 @@ def test_a_run_that_was_ended_as_the_message_says(ansible: Any, lock: Path, wait
         directory = Path(Path(f"{lock}.directory").read_text())
         assert directory.is_dir()
         interrupt(first)
-        waiting.go_on()  # for the task that it has left behind
         output = first.stdout.read()
     assert first.returncode > 0, output
     assert not directory.exists()
