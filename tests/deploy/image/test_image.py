@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from harness.clients import swaks
 from harness.letters import letter
 from harness.planted import Planted
 
+from .. import layers
 from .conftest import Images, Microsoft, Relay
 from .containers import SECONDS_TO_BUILD, docker, inspect
 
@@ -158,25 +157,6 @@ def test_no_secret_of_the_checkout_is_in_it(images: Images, tmp_path: Path) -> N
         assert images.content not in docker("history", "--no-trunc", image)
         assert images.content not in docker("inspect", image)
         docker("save", "--output", str(tmp_path / "image.tar"), image, timeout=300)
-        found, read = _files_with(images.content.encode(), tmp_path / "image.tar")
-        assert found == []
-        assert read > 1000
-
-
-def _files_with(content: bytes, archive: Path) -> tuple[list[str], int]:
-    """The files in the layers of a saved image that hold this, and how many files were looked at."""
-    found: list[str] = []
-    read = 0
-    with tarfile.open(archive) as image:
-        manifest = image.extractfile("manifest.json")
-        assert manifest is not None
-        for layer in json.load(manifest)[0]["Layers"]:
-            with tarfile.open(fileobj=image.extractfile(layer)) as files:
-                for member in files:
-                    if member.isfile():
-                        file = files.extractfile(member)
-                        assert file is not None
-                        read += 1
-                        if content in file.read():
-                            found.append(member.name)
-    return found, read
+        contents = list(layers.files(tmp_path / "image.tar"))
+        assert [name for name, content in contents if images.content.encode() in content] == []
+        assert len(contents) > 1000
