@@ -12,8 +12,8 @@ name: run_directory
 short_description: A directory of this run's own, on the machine that runs Ansible
 description:
   - Returns the path of the directory that Ansible makes when it starts, for its user only (0700), and removes
-    when it ends, also after an interruption. The lookup C(ansible.builtin.config) cannot tell it - it makes a
-    new one each time.
+    when it ends, also after Ctrl-C, but not when it is killed. The lookup C(ansible.builtin.config) cannot
+    tell it - it makes a new one each time.
 options: {}
 """
 
