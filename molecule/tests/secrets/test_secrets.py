@@ -24,7 +24,7 @@ def planted(relay, play, tmp_path_factory) -> dict[str, bytes]:
     directory = tmp_path_factory.mktemp("certificate")
     pair = Authority(directory).issue(directory=directory)
     files = {"relay_tls_certificate": str(pair.cert), "relay_tls_private_key": str(pair.key)}
-    played = play("playbooks/relay.yml", **files)
+    played = play("playbooks/relay.yml", "-vv", "--diff", **files)
     assert played.code == 0, played.tail
 
     secrets = relay.kept() | relay.kept("sandbox")

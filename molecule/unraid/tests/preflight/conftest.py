@@ -14,8 +14,9 @@ PORT = int(os.environ.get("TOWER_PORT", "22022"))
 CONTROLLER = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-    "image_reference": "127.0.0.1:1/nobody/smtp-relay:1.0.0",  # as the role image would settle it
 }
+# As the role image would settle it, which has no part in these runs.
+SETTLED = {"image_reference": "127.0.0.1:1/nobody/smtp-relay:1.0.0"}
 USUAL: dict[str, Any] = {
     "ansible_host": "tower",
     "ansible_port": PORT,
@@ -47,7 +48,8 @@ def refusals(
             name: _without_none(usual | {"relay_secrets_file": f"{directory}/secrets/{name}.yml"} | more)
             for name, more in (hosts or {"tower": {}}).items()
         }
-        inventory = {"controller": {"hosts": {"localhost": CONTROLLER}}, "relay": {"hosts": own}}
+        controller = CONTROLLER | (SETTLED if begin_with == "relay" else {})
+        inventory = {"controller": {"hosts": {"localhost": controller}}, "relay": {"hosts": own}}
         (directory / "hosts.json").write_text(json.dumps(inventory))
         arguments = (f"--inventory={directory}/hosts.json", f"--limit=relay,{begin_with}")
         run = playbook("playbooks/relay.yml", *arguments, environment=ENVIRONMENT)
