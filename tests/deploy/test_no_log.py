@@ -101,7 +101,7 @@ def test_one_without_is_not(task: str) -> None:
     assert not secrets_shown(f"- {task}")
 
 
-@pytest.mark.parametrize("role", ["image", "preflight", "relay", "sandbox"])
+@pytest.mark.parametrize("role", ["image", "preflight", "relay", "sandbox", "verify"])
 def test_secret_arguments_are_declared_so(role: str) -> None:
     specs = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]
     for name, option in specs["main"]["options"].items():
