@@ -14,8 +14,9 @@ PORT = int(os.environ.get("TOWER_PORT", "22022"))
 CONTROLLER = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-    "image_reference": "127.0.0.1:1/nobody/smtp-relay:1.0.0",  # as the role image would settle it
 }
+# As the role image would settle it, which has no part in these runs.
+SETTLED = {"image_reference": "127.0.0.1:1/nobody/smtp-relay:1.0.0"}
 USUAL: dict[str, Any] = {
     "ansible_host": "tower",
     "ansible_port": PORT,
@@ -34,23 +35,27 @@ def refusals(
 ) -> Callable[..., dict[str, str]]:
     """Deploy to hosts that are all this tower, each with variables of its own; return what stopped each.
 
-    A variable that is None is left out. Without hosts: to one that has nothing special, called tower.
+    A variable that is None is left out. Without hosts: to one that has nothing special, called tower. This
+    machine is checked first only if the run begins with it.
     """
-    usual = USUAL | {name: value for name, value in places.items() if name.startswith("relay_")}
+    usual = {name: value for name, value in places.items() if name.startswith("relay_")} | USUAL
 
-    def deploy(hosts: dict[str, dict[str, Any]] | None = None) -> dict[str, str]:
+    def deploy(
+        hosts: dict[str, dict[str, Any]] | None = None, *, begin_with: str = "relay"
+    ) -> dict[str, str]:
         directory = tmp_path_factory.mktemp("inventory")
         own = {
             name: _without_none(usual | {"relay_secrets_file": f"{directory}/secrets/{name}.yml"} | more)
             for name, more in (hosts or {"tower": {}}).items()
         }
-        inventory = {"controller": {"hosts": {"localhost": CONTROLLER}}, "relay": {"hosts": own}}
+        controller = CONTROLLER | (SETTLED if begin_with == "relay" else {})
+        inventory = {"controller": {"hosts": {"localhost": controller}}, "relay": {"hosts": own}}
         (directory / "hosts.json").write_text(json.dumps(inventory))
-        arguments = (f"--inventory={directory}/hosts.json", "--limit=relay")
+        arguments = (f"--inventory={directory}/hosts.json", f"--limit=relay,{begin_with}")
         run = playbook("playbooks/relay.yml", *arguments, environment=ENVIRONMENT)
         assert run.changed_until_refused == []
         assert not list(directory.glob("secrets/*")), "secrets were made for what cannot be deployed"
-        return {name: run.refusal(name) for name in own}
+        return {name: run.refusal(name) for name in run.stats}
 
     return deploy
 

@@ -69,6 +69,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "relay_hostname: 'https://smtprelay.example.org' is not a host name.",
         "such as smtprelay.example.org",
     ),
+    "upper-case-network": (
+        {"relay_network": "Mail"},
+        "relay_network: 'Mail' must be in lower case (letters, digits, . _ -).",
+        "a container in no network of that name would have none after an update there",
+    ),
     "root": ({"relay_user": "0:0"}, "relay_user: '0:0' is not uid:gid in numbers,", "Unraid's is 99:100"),
     "half-a-certificate": (
         {"relay_tls_certificate": "/nowhere/fullchain.pem"},
@@ -114,3 +119,14 @@ def test_a_port_that_only_the_ssh_configuration_has_is_missed_by_docker(said: di
 
 def test_another_containers_port_does_not_matter_under_our_own_name(said: dict[str, str]) -> None:
     assert "Port" not in said["foreign-name"]
+
+
+def test_a_variable_that_nothing_reads_is_refused(refusals, contents) -> None:
+    before = contents()
+    sentence = refusals({"tower": {"relay_prot": "1587"}}, begin_with="controller")["localhost"]
+    assert contents() == before
+    assert sentence.startswith(
+        "The inventory has variables that nothing reads: relay_prot: there is no such variable."
+        " Did you mean relay_port?"
+    )
+    assert sentence.endswith("All variables are in the README of each role")
