@@ -1,4 +1,4 @@
-"""What the tests of all scenarios work with: the engine from outside, and Ansible as the scenario runs it."""
+"""What the tests of all scenarios work with: Ansible as the scenario runs it, and the relay that it makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import contextlib
 import functools
 import json
 import os
+import secrets
+import shlex
 import signal
+import smtplib
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -15,11 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import testinfra
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+from harness import clients
+from harness.programs import wait_until
+from testinfra.host import Host
+
+from sandbox.client import Control
+from sandbox.journal import Message
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+HOST = os.environ.get("RELAY_HOST", "")
+"""The tower, as testinfra calls it; "" where the relay is on this machine."""
+PLACES: dict[str, Any] = {
+    **yaml.safe_load((PROJECT / "molecule/vars/apart.yml").read_text()),
+    **yaml.safe_load((SCENARIO / "vars/places.yml").read_text()),
+}
+WORK = "office@example.org"
+RECIPIENT = "somebody@example.net"
 SECONDS_TO_PLAY = 300.0
 SECONDS_TO_STOP = 8.0
 
@@ -140,9 +161,10 @@ class Play:
     to judge.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: Path) -> None:
         configuration = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text())
-        self._usual = configuration["ansible"]["executor"]["args"]["ansible_playbook"]
+        usual = configuration["ansible"]["executor"]["args"]["ansible_playbook"]
+        self._usual = [f"--inventory={EPHEMERAL}/inventory", *usual, f"--extra-vars=@{given}"]
 
     def __call__(
         self, playbook: str, *arguments: str, timeout: float = SECONDS_TO_PLAY, **variables: object
@@ -155,7 +177,7 @@ class Play:
         """The same beside the test. When the block ends, it has ended."""
         playing = Playing(
             [
-                *("ansible-playbook", f"--inventory={EPHEMERAL}/inventory", *self._usual),
+                *("ansible-playbook", *self._usual),
                 *(f"--extra-vars={json.dumps(variables)}", *arguments, str(PROJECT / playbook)),
             ]
         )
@@ -173,14 +195,224 @@ def inspect() -> Inspect:
     """`docker inspect` of a container, image, network or volume."""
 
     def look(name: str) -> dict[str, Any]:
-        shown = subprocess.run(["docker", "inspect", name], check=True, capture_output=True, text=True)
-        found: dict[str, Any] = json.loads(shown.stdout)[0]
+        found: dict[str, Any] = json.loads(docker("inspect", name))[0]
         return found
 
     return look
 
 
+def docker(*arguments: str, stdin: str = "", check: bool = True, timeout: float = 120) -> str:
+    """Run a docker command on the engine itself; return what it wrote on both streams."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}\n{done.stdout}"
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The relay, from outside."""
+
+    name: str
+    port: int
+    console: str
+    host: Host
+    """where it is deployed"""
+    directory: Path
+    """there"""
+    user: str
+    inspect: Inspect
+
+    @property
+    def started(self) -> tuple[str, str]:
+        """Which container it is and since when it runs: the same, if it was only told to reload."""
+        container = self.inspect(self.name)
+        return container["Id"], container["State"]["StartedAt"]
+
+    @property
+    def image(self) -> str:
+        return str(self.inspect(self.name)["Config"]["Image"])
+
+    def read(self, file: str) -> str:
+        """A file below its directory."""
+        return str(self.host.file(f"{self.directory}/{file}").content_string)
+
+    def files(self, *expression: str) -> list[str]:
+        """The paths below its directory, as find(1) has them for such an expression."""
+        command = shlex.join(["find", str(self.directory), "-mindepth", "1", *expression, "-printf", r"%P\n"])
+        return sorted(self.host.check_output(command).splitlines())
+
+    def kept(self, file: str = "relay") -> dict[str, str]:
+        """What Ansible keeps encrypted on this machine. It is read anew each time: some tests replace it."""
+        password = subprocess.run(
+            [PROJECT / "molecule/vault-password"], capture_output=True, check=True
+        ).stdout
+        vault = VaultLib([("default", VaultSecret(password.strip()))])
+        return dict(yaml.safe_load(vault.decrypt((EPHEMERAL / f"secrets/{file}.yml").read_bytes())))
+
+    def password(self, login: str = WORK) -> str:
+        """What was made for a device."""
+        stem = "".join(letter if letter.isalnum() else "-" for letter in login)
+        return self.kept()[f"relay_password_{stem}"]
+
+    @contextlib.contextmanager
+    def session(self, port: int = 0) -> Iterator[smtplib.SMTP]:
+        """A connection after STARTTLS, or to another port with TLS at once, whatever certificate it shows."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if port:
+            client: smtplib.SMTP = smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=context)
+        else:
+            client = smtplib.SMTP("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(client):
+            if not port:
+                client.starttls(context=context)
+            yield client
+
+    def certificate(self, port: int = 0) -> str:
+        """What it shows, as PEM."""
+        with self.session(port) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
+            return ssl.DER_cert_to_PEM_cert(client.sock.getpeercert(binary_form=True) or b"")
+
+    def submit(
+        self,
+        login: str = WORK,
+        password: str = "",
+        *,
+        subject: str = "a test",
+        sender: str = WORK,
+        port: int = 0,
+        issuer: Path | None = None,
+    ) -> clients.Sent:
+        """Hand in a message with swaks, which trusts the certificate's issuer or, if it has none, itself."""
+        trusted = EPHEMERAL / "shown.pem"
+        trusted.write_text(issuer.read_text() if issuer else self.certificate(port))
+        account = clients.Account(
+            "127.0.0.1", port or self.port, trusted, login, password or self.password(login), bool(port)
+        )
+        content = f"From: {sender}\r\nTo: {RECIPIENT}\r\nSubject: {subject}\r\n\r\nA test.\r\n"
+        return clients.swaks(account, clients.Mail(sender, (RECIPIENT,), content.encode()))
+
+    def api(self, path: str) -> Any:
+        """Ask the console's API."""
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(
+                f"{self.console}/api/v1/{path}",
+                headers={"Authorization": f"Bearer {self.kept()['console_token']}"},
+                timeout=30,
+            )
+        answer.raise_for_status()
+        return answer.json()
+
+    def journal(self) -> set[str]:
+        """The identifiers of the messages that it remembers, at most a hundred."""
+        return {message["id"] for message in self.api("messages?limit=100")["messages"]}
+
+    def answers(self) -> bool:
+        """Whether it says EHLO, as its health check asks it to."""
+        command = ["docker", "exec", self.name, "smtp-relay", "health"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        return done.returncode == 0
+
+    def logs(self) -> str:
+        return docker("logs", self.name)
+
+
 @pytest.fixture(scope="session")
-def play() -> Play:
-    """Ansible as the scenario runs it."""
-    return Play()
+def relay(inspect: Inspect) -> Relay:
+    """The relay."""
+    name = PLACES["relay_name"]
+    return Relay(
+        name,
+        int(PLACES["relay_port"].split(":")[1]),
+        f"http://{PLACES['relay_console_port']}",
+        testinfra.get_host(HOST or "local://", controlpersist=0),
+        Path("/mnt/user/appdata", name) if HOST else EPHEMERAL / "relay",
+        "99:100" if HOST or os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}",
+        inspect,
+    )
+
+
+@pytest.fixture(scope="session")
+def outlook() -> Iterator[Control]:
+    """The sandbox's Outlook."""
+    control = Control(f"http://127.0.0.1:{PLACES['sandbox_control_port']}")
+    yield control
+    control.close()
+
+
+@pytest.fixture(scope="session")
+def world(outlook: Control, relay: Relay) -> dict[str, Any]:
+    """What a whole run learns from the sandbox. With it the others need not look at that again."""
+    there = outlook.world()
+    return {
+        "preflight_sandbox": False,
+        "relay_authority": there.authority,
+        "relay_upstream": there.smtp,
+        "relay_upstream_ca": there.ca_pem,
+        "relay_mailboxes": [
+            {
+                "address": there.work,
+                "flow": "client_credentials",
+                "tenant": there.tenant,
+                "client_id": there.client_id,
+                "client_secret": there.client_secret,
+                "devices": [{"name": there.work}, *PLACES["relay_mailboxes"][0]["devices"][1:]],
+            }
+        ],
+        "image_registry_password": relay.kept("sandbox")["registry_password"],
+    }
+
+
+@pytest.fixture(scope="session")
+def play(world: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Play:
+    """Ansible as the scenario runs it, in a sandbox that is there."""
+    given = tmp_path_factory.mktemp("given") / "world.json"
+    given.write_text(json.dumps(world))
+    return Play(given)
+
+
+@pytest.fixture(scope="session")
+def goes_out(relay: Relay, outlook: Control) -> Callable[..., Message]:
+    """Hand in a message and see that Outlook has it, once: goes_out() or goes_out("nas", "its-password")."""
+
+    def check(login: str = WORK, password: str = "", **options: Any) -> Message:
+        subject = f"a test {secrets.token_hex(8)}"
+        sent = relay.submit(login, password, subject=subject, **options)
+        assert sent.status == 0, sent.transcript
+
+        def arrived() -> list[Message]:
+            return [message for message in outlook.messages() if subject.encode() in (message.content or b"")]
+
+        wait_until(lambda: bool(arrived()), f"Outlook has {subject!r}")
+        (message,) = arrived()
+        return message
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def engine() -> Callable[..., str]:
+    """The docker command, on the engine itself."""
+    return docker
+
+
+@pytest.fixture(scope="session")
+def places() -> dict[str, Any]:
+    """Names, ports and variables of this scenario."""
+    return PLACES
+
+
+@pytest.fixture(scope="session")
+def noted() -> dict[str, Any]:
+    """What the engine knew of the relay before the side effect (tasks/note.yml)."""
+    return dict(json.loads((EPHEMERAL / "noted.json").read_text()))

@@ -41,9 +41,13 @@ def test_a_step_has_its_files(scenario: Path, step: str) -> None:
 def test_no_tests_are_left_out(scenario: Path) -> None:
     sequence = yaml.safe_load((scenario / "molecule.yml").read_text())["scenario"]["test_sequence"]
     named = {
-        scenario / place for step in sequence if step.startswith("verify ") for place in step.split()[1:]
+        (scenario / place).resolve()
+        for step in sequence
+        if step.startswith("verify ")
+        for place in step.split()[1:]
     }
-    written = {file.parent for file in scenario.rglob("test_*.py")}
+    shared = scenario.parent / "tests"
+    written = {file.parent for tests in (scenario, shared) for file in tests.rglob("test_*.py")}
     assert written <= named
 
 

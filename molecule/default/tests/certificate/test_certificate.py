@@ -69,7 +69,7 @@ def test_verify_has_checked_the_certificate_as_gmail_does(first) -> None:
 def test_both_ports_show_it(relay, first, goes_out) -> None:
     assert same(relay.certificate(), first["certificate"])
     assert same(relay.certificate(TLS_PORT), first["certificate"])
-    goes_out(port=TLS_PORT)
+    goes_out(port=TLS_PORT, issuer=DIRECTORY / "ca.pem")
 
 
 def test_key_and_certificate_are_the_relays_alone(relay, first) -> None:
@@ -85,4 +85,4 @@ def test_a_new_one_is_taken_while_the_relay_runs(relay, first, play, variables, 
     for port in (0, TLS_PORT):
         wait_until(lambda port=port: same(relay.certificate(port), renewed), "the new certificate is shown")
     assert relay.started == before
-    goes_out()
+    goes_out(issuer=DIRECTORY / "ca.pem")

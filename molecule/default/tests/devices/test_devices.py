@@ -15,9 +15,9 @@ def before(relay) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def played(before, play, places) -> Any:
+def played(before, play, world) -> Any:
     """The device nas goes, the device scanner comes."""
-    mailbox = places["relay_mailboxes"][0] | {"devices": [{"name": WORK}, {"name": "scanner"}]}
+    mailbox = world["relay_mailboxes"][0] | {"devices": [{"name": WORK}, {"name": "scanner"}]}
     return play("playbooks/relay.yml", relay_mailboxes=[mailbox])
 
 

@@ -26,8 +26,8 @@ def test_a_container_that_is_not_ours_is_adopted_only_when_asked_to(foreign, rel
         f"The container {relay.name} on tower was not made by these playbooks, so it stays. "
         f"To remove it by hand: docker rm -f {relay.name}"
     )
-    assert relay.inspected["Id"] == foreign
+    assert relay.inspect(relay.name)["Id"] == foreign
 
     assert deploy(relay_adopt=True).refusal() == ""
-    assert relay.inspected["Config"]["Labels"]["smtp-relay.managed"] == "ansible"
+    assert relay.inspect(relay.name)["Config"]["Labels"]["smtp-relay.managed"] == "ansible"
     goes_out()

@@ -10,7 +10,7 @@ import pytest
 def test_a_device_is_added_and_removed_without_a_restart(relay, world, deploy, goes_out) -> None:
     before = relay.started
     (mailbox,) = world["relay_mailboxes"]
-    devices = [{"name": "office@example.org"}, {"name": "scanner"}]
+    devices = [*mailbox["devices"], {"name": "scanner"}]
     run = deploy(relay_mailboxes=[mailbox | {"devices": devices}])
     assert run.changed == [
         "relay : Secrets | Make what is made once, and keep it on this machine",

@@ -16,11 +16,11 @@ def updated(tower, at_tower, relay) -> dict[str, dict]:
         at_tower("cat", "/boot/config/docker.cfg"),
         at_tower("docker", "network", "ls", "--format", "{{.Name}}={{.Driver}}"),
     )
-    ansibles = relay.inspected
+    ansibles = relay.inspect(relay.name)
     at_tower("docker", "stop", relay.name)
     at_tower("docker", "rm", relay.name)
     tower.check_output(command(read_template(xml, server), server, start=True))
-    return {"ansible": ansibles, "gui": relay.inspected}
+    return {"ansible": ansibles, "gui": relay.inspect(relay.name)}
 
 
 def test_its_container_is_the_one_that_ansible_made(updated) -> None:
@@ -37,4 +37,4 @@ def test_mail_goes_out_through_it(updated, relay, at_tower, goes_out) -> None:
 
 def test_a_run_after_it_changes_nothing(updated, relay, deploy) -> None:
     assert deploy("site.yml", "--limit=all").changed == []
-    assert relay.inspected["Id"] == updated["gui"]["Id"]
+    assert relay.inspect(relay.name)["Id"] == updated["gui"]["Id"]

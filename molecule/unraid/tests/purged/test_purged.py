@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
-
 GROUND = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 
 
-def test_nothing_is_left_on_the_tower(at_tower) -> None:
-    find = yaml.safe_load((SCENARIO / "vars/tower.yml").read_text())["tower_list"]
-    before, after = (GROUND / "virgin.txt").read_text(), at_tower(*find)
-    assert set(after.splitlines()) == set(before.splitlines())
+def test_nothing_is_left_on_the_tower(listing, virgin) -> None:
+    assert listing() == virgin
 
 
 def test_nothing_is_left_on_its_array(at_tower) -> None:

@@ -32,7 +32,7 @@ def test_unraid_does_not_know_it_any_more(at_tower) -> None:
 
 
 def test_the_data_stays_and_nothing_else_does(at_tower, relay) -> None:
-    assert at_tower("ls", "-A", relay.directory) == "data\n"
+    assert at_tower("ls", "-A", str(relay.directory)) == "data\n"
     assert int(at_tower("stat", "-c", "%s", f"{relay.directory}/data/relay.db")) > 0
 
 

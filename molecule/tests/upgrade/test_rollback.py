@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
+SECONDS = 10  # for an image to answer
 DIES = ["sh", "-c", "echo this image is broken >&2; exit 3"]
+# It stays up and never answers. Docker's stop ends it at once.
+IS_DEAF = ["sh", "-c", "trap exit TERM; echo this image is deaf >&2; while :; do sleep 0.2; done"]
 # What a newer relay would do to the database, before it turns out not to work.
 MIGRATES_AND_DIES = [
     "python",
@@ -19,19 +23,20 @@ MIGRATES_AND_DIES = [
 ]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("9.0.0", DIES, "this image is broken"),
-        ("9.0.1", MIGRATES_AND_DIES, "the new schema is broken"),
-    ],
-    ids=["dies", "migrates and dies"],
-)
+IMAGES = [
+    pytest.param(("9.0.0", DIES, "this image is broken"), id="dies"),
+    pytest.param(("9.0.1", IS_DEAF, "this image is deaf"), id="is deaf"),
+    pytest.param(("9.0.2", MIGRATES_AND_DIES, "the new schema is broken"), id="migrates and dies"),
+]
+
+
+# Over ssh each takes its time, and the last needs all of a rollback.
+@pytest.fixture(scope="module", params=IMAGES[-1:] if os.environ.get("RELAY_HOST") else IMAGES)
 def rolled_back(request: pytest.FixtureRequest, relay, play, publish) -> dict[str, Any]:
     tag, entrypoint, said = request.param
     before = {"image": relay.image, "journal": sorted(relay.journal())[-10:]}
     image = publish(tag, entrypoint)
-    played = play("playbooks/relay.yml", image_build=False, image_tag=tag)
+    played = play("playbooks/relay.yml", image_build=False, image_tag=tag, relay_start_timeout=SECONDS)
     return before | {"new": image, "said": said, "played": played}
 
 
@@ -56,4 +61,5 @@ def test_its_data_is_there(relay, rolled_back) -> None:
 def test_a_database_that_was_changed_is_kept_apart(relay, rolled_back) -> None:
     migrated = "new schema" in rolled_back["said"]
     assert ("with the database of before the upgrade" in rolled_back["played"].text) == migrated
-    assert (relay.directory / "data/.failed-upgrade/relay.db").exists() == migrated
+    kept = relay.files("-path", "*/.failed-upgrade/relay.db") != []
+    assert kept == migrated

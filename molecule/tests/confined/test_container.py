@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
-
-USER = "99:100" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +19,9 @@ def status(relay, engine) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def test_it_runs_as_the_user_of_its_files(container, status) -> None:
-    assert container["Config"]["User"] == USER
-    uid, gid = USER.split(":")
+def test_it_runs_as_the_user_of_its_files(relay, container, status) -> None:
+    assert container["Config"]["User"] == relay.user
+    uid, gid = relay.user.split(":")
     assert set(status["Uid"].split()) == {uid}
     assert set(status["Gid"].split()) == {gid}
 
