@@ -12,7 +12,9 @@ import signal
 import smtplib
 import ssl
 import subprocess
+import tempfile
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -416,3 +418,24 @@ def places() -> dict[str, Any]:
 def noted() -> dict[str, Any]:
     """What the engine knew of the relay before the side effect (tasks/note.yml)."""
     return dict(json.loads((EPHEMERAL / "noted.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def publish(relay: Any, places: dict[str, Any]) -> Iterator[Callable[..., str]]:
+    """Publish an image that is the present one but for what it starts: publish("9.0.0", ["false"])."""
+    login = f"sandbox:{relay.kept('sandbox')['registry_password']}"
+    auths = {f"127.0.0.1:{places['sandbox_registry_port']}": {"auth": b64encode(login.encode()).decode()}}
+
+    with tempfile.TemporaryDirectory() as configuration:
+        (Path(configuration) / "config.json").write_text(json.dumps({"auths": auths}))
+
+        def make(tag: str, entrypoint: list[str] | None = None) -> str:
+            image = f"{relay.image.rpartition(':')[0]}:{tag}"
+            lines = [f"FROM {relay.image}", f"LABEL test={secrets.token_hex(8)}"]
+            lines += [f"ENTRYPOINT {json.dumps(entrypoint)}"] if entrypoint else []
+            docker("build", "--tag", image, "-", stdin="\n".join(lines))
+            docker("--config", configuration, "push", image)
+            docker("rmi", image)
+            return image
+
+        yield make

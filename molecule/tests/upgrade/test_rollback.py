@@ -30,8 +30,8 @@ IMAGES = [
 ]
 
 
-# Over ssh each takes its time, and the first has nothing that the others have not.
-@pytest.fixture(scope="module", params=IMAGES[1:] if os.environ.get("RELAY_HOST") else IMAGES)
+# Over ssh each takes its time, and the last needs all of a rollback.
+@pytest.fixture(scope="module", params=IMAGES[-1:] if os.environ.get("RELAY_HOST") else IMAGES)
 def rolled_back(request: pytest.FixtureRequest, relay, play, publish) -> dict[str, Any]:
     tag, entrypoint, said = request.param
     before = {"image": relay.image, "journal": sorted(relay.journal())[-10:]}
@@ -63,19 +63,3 @@ def test_a_database_that_was_changed_is_kept_apart(relay, rolled_back) -> None:
     assert ("with the database of before the upgrade" in rolled_back["played"].text) == migrated
     kept = relay.files("-path", "*/.failed-upgrade/relay.db") != []
     assert kept == migrated
-
-
-def test_a_tag_that_has_moved_to_a_broken_image_is_taken_back_by_the_images_id(
-    relay, play, publish, goes_out
-) -> None:
-    publish("edge")
-    works = play("playbooks/relay.yml", image_build=False, image_tag="edge")
-    assert works.code == 0, works.tail
-    good = relay.inspect(relay.name)["Image"]
-
-    publish("edge", DIES)
-    played = play("playbooks/relay.yml", image_build=False, image_tag="edge")
-    assert played.code == 2, played.tail
-    assert f"The image before, {good}, is running again, with all data." in played.text
-    assert relay.inspect(relay.name)["Image"] == good
-    goes_out()
