@@ -45,8 +45,8 @@ def test_the_others_notice_nothing(goes_out) -> None:
     goes_out()
 
 
-def test_another_run_has_nothing_to_do(relay, before, play, places) -> None:
-    mailbox = places["relay_mailboxes"][0] | {"devices": [{"name": WORK}, {"name": "scanner"}]}
+def test_another_run_has_nothing_to_do(relay, before, play, world) -> None:
+    mailbox = world["relay_mailboxes"][0] | {"devices": [{"name": WORK}, {"name": "scanner"}]}
     again = play("playbooks/relay.yml", relay_mailboxes=[mailbox])
     assert (again.code, again.changed) == (0, 0), again.tail
     assert relay.logs().count("event=reloaded ") == before["reloads"] + 1
