@@ -22,7 +22,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "closed-port": (
         {"ansible_port": 1},
         "closed-port cannot be reached: nothing answers on port 1.",
-        "that belongs into ansible_port. Then try: ssh -p 1 root@tower docker version",
+        "that belongs in ansible_port. Then try: ssh -p 1 root@tower docker version",
     ),
     "stranger": (
         {"ansible_host": "tower-stranger"},
@@ -37,12 +37,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "port-in-ssh-config": (
         {"ansible_host": "tower-with-port", "ansible_port": None},
         "Docker on port-in-ssh-config works there but not from this machine, as ssh://root@tower-with-port:22:",
-        "set that. This must work: docker -H ssh://root@tower-with-port:22 version",
+        "from ansible_user and the port from ansible_port only. This must work: docker -H ssh://root@tower-with-port:22 version",
     ),
     "private-key-file": (
         {"ansible_ssh_private_key_file": "/root/.ssh/id_rsa"},
         "private-key-file has ansible_ssh_private_key_file,",
-        "Put key, proxy and user into ~/.ssh/config under a Host entry, and its alias into ansible_host",
+        "Put key and proxy into ~/.ssh/config under a Host entry, and its alias into ansible_host",
     ),
     "taken-by-container": (
         {"relay_port": "22599"},
