@@ -37,7 +37,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "port-in-ssh-config": (
         {"ansible_host": "tower-with-port", "ansible_port": None},
         "Docker on port-in-ssh-config works there but not from this machine, as ssh://root@tower-with-port:22:",
-        "from ansible_user and the port from ansible_port only. This must work: docker -H ssh://root@tower-with-port:22 version",
+        "ansible_port only. This must work: docker -H ssh://root@tower-with-port:22 version",
     ),
     "private-key-file": (
         {"ansible_ssh_private_key_file": "/root/.ssh/id_rsa"},
