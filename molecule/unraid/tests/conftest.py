@@ -191,7 +191,7 @@ def deploy(relay: Any, world: dict[str, Any], tmp_path_factory: pytest.TempPathF
 
     def run(file: str = "playbooks/relay.yml", *arguments: str, **variables: Any) -> Run:
         given = tmp_path_factory.mktemp("given") / "variables.json"
-        image = variables.get("relay_image") or relay.read("config/.image").strip()
+        image = variables.get("relay_image") or relay.read("config/.image").split()[0]
         given.write_text(json.dumps(world | variables | {"relay_image": image}))
         limit = arguments or ("--limit=relay",)
         done = run_playbook(file, *usual, f"--extra-vars=@{given}", *limit)

@@ -27,7 +27,7 @@ def test_nothing_is_written_to_the_memory_in_its_place(midway, relay, deploy, at
 
 def test_without_the_array_nothing_is_taken_for_removed(deploy, trouble, contents, relay) -> None:
     """Else the key would go, and the data would be there again with the array."""
-    image = relay.read("config/.image").strip()
+    image = relay.read("config/.image").split()[0]
     with trouble("share detach"):
         before = contents()
         said = deploy("playbooks/uninstall.yml", relay_purge=True, relay_image=image).refusal()
