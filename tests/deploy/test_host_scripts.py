@@ -56,7 +56,9 @@ class Host:
         variables = (
             f"name=relay; directory={shlex.quote(str(self.directory))}; kind=docker; wanted=an-image\n"
         )
-        variables += "reloaded='config/relay.toml secrets/password_nas'; seconds=3\n"
+        variables += (
+            "reloaded='config/relay.toml secrets/password_nas'; gone=secrets/password_old; seconds=3\n"
+        )
         return subprocess.run(
             [self._tools / "sh", "-c", variables + (SCRIPTS / script).read_text()],
             env={"PATH": str(self._tools), "ENGINE": str(self.engine)},
@@ -125,6 +127,11 @@ class TestStale:
         host.start(seconds_ago=60)
         host.write(name, seconds_ago=50)
         assert host.stale() == what
+
+    def test_what_nothing_reads_any_more_does_not_count(self, host: Host) -> None:
+        host.start(seconds_ago=60)
+        host.write("secrets/password_old")
+        assert host.stale() == ""
 
     def test_a_start_is_more_than_a_reload(self, host: Host) -> None:
         host.start(seconds_ago=60)

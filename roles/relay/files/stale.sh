@@ -1,5 +1,5 @@
-# What the running relay has not read yet: "restart", "reload" or nothing. Before it: name, directory and reloaded, the names
-# below the directory that a reload reads again. All else there is read at the start only.
+# What the running relay has not read yet: "restart", "reload" or nothing. Before it: name, directory and, as names below
+# it, reloaded, what a reload reads again, and gone, what nothing reads any more. All else there is read at the start only.
 #
 # It is told from the files' times, not from what this run has changed: an interrupted run leaves no change behind.
 LC_ALL=C
@@ -14,6 +14,7 @@ touch -d "$started" "$mark" 2>/dev/null || TZ=UTC0 touch -d "$(echo "${started%%
 files=$(find config secrets -type f ! -name '.*' -newer "$mark") || exit 1
 answer=
 for file in $files; do
+    case " $gone " in *" $file "*) continue ;; esac
     case " $reloaded " in
         *" $file "*) [ -e config/.reloaded ] && [ ! "$file" -nt config/.reloaded ] || answer=${answer:-reload} ;;
         *) answer=restart ;;
