@@ -414,6 +414,22 @@ def places() -> dict[str, Any]:
     return PLACES
 
 
+@pytest.fixture(
+    params=[
+        ("ps", "--all", "--format", "{{.Names}}"),
+        ("network", "ls", "--format", "{{.Name}}"),
+        ("volume", "ls", "--format", "{{.Name}}"),
+        ("images", "--format", "{{.Repository}}"),
+    ],
+    ids=lambda command: command[0],
+)
+def on_the_engine(request: pytest.FixtureRequest) -> list[str]:
+    """The names of all that the scenario has on the engine: containers, networks, volumes, images in turn."""
+    registry = f"127.0.0.1:{PLACES['sandbox_registry_port']}/"
+    ours = (PLACES["relay_name"], PLACES["relay_network"], PLACES["sandbox_name"], registry)
+    return [name for name in docker(*request.param).split() if name.startswith(ours)]
+
+
 @pytest.fixture(scope="session")
 def noted() -> dict[str, Any]:
     """What the engine knew of the relay before the side effect (tasks/note.yml)."""
