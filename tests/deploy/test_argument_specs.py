@@ -20,7 +20,6 @@ ROLES = {path.name: path for path in sorted((REPOSITORY / "roles").iterdir()) if
 
 # What a role reads although another one, or nobody, declares it. Each has its reason.
 BORROWED = {
-    ("relay", "image_name"): "which images to remove from the host is known by the name that image gave them",
     ("relay", "image_build"): "an image that was not built here may be for any architecture",
     ("relay", "image_platforms"): "a host of another architecture cannot run what is built",
 }

@@ -248,6 +248,12 @@ VARIANTS = {
     "another place": {"relay_directory": '/mnt/cache/app data/R&D\'s "mail" ü', "relay_name": "mail.relay-2"},
     "another network": {"relay_network": "br-mail_1"},
     "ports as numbers": {"relay_port": 1587, "relay_console_port": 18025},
+    "an address of IPv6": {"relay_port": "[fd00::5]:587"},
+    "an address of its own": {
+        "relay_network": "br0",
+        "relay_ip": "192.168.1.50",
+        "__relay_survey": {**SURVEY, "network_driver": "macvlan"},
+    },
 }
 
 
@@ -257,7 +263,8 @@ def unraid(**given: Any) -> tuple[Role, str]:
 
 
 def read(xml: str, role: Role) -> tuple[Template, Server]:
-    server = Server("Tower", "Europe/Vienna", networks={role.value("relay_network"): "bridge"})
+    driver = "macvlan" if role.value("__relay_own_address") else "bridge"
+    server = Server("Tower", "Europe/Vienna", networks={role.value("relay_network"): driver})
     return read_template(xml, server), server
 
 
@@ -326,7 +333,7 @@ SINGLE = {
     "pids_limit": "--pids-limit",
 }
 MAPPINGS = {"env": "-e", "labels": "-l"}
-NOT_OF_THE_CONTAINER = {"pull", "state", "timeout", "comparisons"}
+NOT_OF_THE_CONTAINER = {"pull", "state", "timeout", "comparisons", "recreate", "debug"}
 
 
 def as_command(module: Mapping[str, Any]) -> list[str]:
@@ -339,6 +346,8 @@ def as_command(module: Mapping[str, Any]) -> list[str]:
             words.append(f"{SINGLE[name]}{value}")
         elif name in MAPPINGS:
             words.extend(f"{MAPPINGS[name]}{key}={each}" for key, each in value.items())
+        elif name == "networks":
+            words.extend(f"--ip={network['ipv4_address']}" for network in value)
         elif name == "read_only":
             words.extend(["--read-only"] if value else [])
         else:
@@ -348,9 +357,8 @@ def as_command(module: Mapping[str, Any]) -> list[str]:
 
 def of_module(role: Role, task: Mapping[str, Any]) -> list[str]:
     context = {name: trust_as_template(value) for name, value in task["vars"].items()}
-    role = role.extended(
-        context | {"__relay_run_image": role.value("relay_image"), "ansible_check_mode": False}
-    )
+    run = {"__relay_run_name": role.value("relay_name"), "__relay_run_state": "started"}
+    role = role.extended(context | run | {"ansible_check_mode": False})
     given = task["community.docker.docker_container"]
     return as_command({name: role.evaluated(value) for name, value in given.items()})
 
@@ -383,6 +391,16 @@ def test_every_path_is_the_same_for_both(task: Mapping[str, Any], name: str) -> 
 def test_a_path_that_unraid_would_change_is_refused(name: str) -> None:
     with pytest.raises(AnsibleError, match="cannot be in Unraid's template"):
         unraid(relay_directory=f"/mnt/user/{name}")
+
+
+def test_a_container_with_an_address_of_its_own_publishes_nothing_and_is_told_its_ports(
+    task: Mapping[str, Any],
+) -> None:
+    role, xml = unraid(**VARIANTS["an address of its own"])
+    words = of_module(role, task)
+    assert [word for word in words if word.startswith("-p")] == []
+    assert {"--net=br0", "--ip=192.168.1.50", "-eTCP_PORT_587=587", "-eTCP_PORT_8025=8025"} <= {*words}
+    assert ET.fromstring(xml).findtext("MyIP") == "192.168.1.50"
 
 
 def test_a_removed_option_would_be_noticed(task: Mapping[str, Any]) -> None:

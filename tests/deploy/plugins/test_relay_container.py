@@ -32,7 +32,8 @@ def test_every_function_is_a_filter(container: ModuleType) -> None:
     filters = container.FilterModule().filters()
     assert all(filters[name] is getattr(container, name) for name in filters)
     assert sorted(filters) == [
-        *("container_arguments", "extra_params", "relay_clients", "relay_plan", "toml_value", "unraid_xml")
+        *("container_arguments", "extra_params", "published_port", "relay_clients", "relay_plan"),
+        *("toml_value", "unraid_xml", "within"),
     ]
 
 
@@ -165,6 +166,76 @@ def test_each_kind_of_element_becomes_its_argument(container: ModuleType) -> Non
 def test_another_kind_is_refused(container: ModuleType) -> None:
     with pytest.raises(AnsibleFilterError, match="cannot be a 'Device'"):
         container.container_arguments([{"type": "Device", "target": "x", "value": "y", "mode": ""}])
+
+
+@pytest.mark.parametrize(
+    ("given", "published"),
+    [
+        ("587", "0.0.0.0:587"),
+        (587, "0.0.0.0:587"),
+        ("", ""),
+        ("192.168.1.5:1587", "192.168.1.5:1587"),
+        ("[FD00:0::5]:587", "[fd00::5]:587"),
+        ("[::]:587", "[::]:587"),
+    ],
+)
+def test_a_port_is_published_on_ipv4_unless_an_address_is_named(
+    container: ModuleType, given: object, published: str
+) -> None:
+    assert container.published_port(given, "relay_port") == published
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("70000", "'70000' is not a number from 1 to 65535"),
+        ("0", "'0' is not a number from 1 to 65535"),
+        ("587-588", "'587-588' is not a number"),
+        ("smtp", "'smtp' is not a number"),
+        ("127.0.0.1:", "'' is not a number"),
+        ("127.0.0.256:587", "'127.0.0.256'"),
+        ("tower:587", "'tower'"),
+        (":587", "Address cannot be empty"),
+        ("fd00::5:587", "'fd00::5'"),
+        ("[192.168.1.5]:587", "'192.168.1.5'"),
+    ],
+)
+def test_what_is_no_port_is_refused_with_the_name_of_its_variable(
+    container: ModuleType, given: str, why: str
+) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"Write a port, such as 587") as refused:
+        container.published_port(given, "relay_tls_port")
+    assert str(refused.value).startswith(f"relay_tls_port: {given!r} cannot be published: ")
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("192.168.1.50", True),
+        ("10.1.2.3", True),
+        ("192.168.2.50", False),
+        ("192.168.1.0", False),
+        ("192.168.1.255", False),
+    ],
+)
+def test_an_address_is_a_hosts_in_one_of_the_subnets(
+    container: ModuleType, address: str, inside: bool
+) -> None:
+    assert container.within(address, ["192.168.1.0/24", "10.0.0.0/8", "fd00::/64"]) is inside
+
+
+def test_what_is_no_address_is_refused(container: ModuleType) -> None:
+    with pytest.raises(
+        AnsibleFilterError, match=r"'192\.168\.1' does not appear to be .*Write an address such as"
+    ):
+        container.within("192.168.1", [])
+
+
+def test_with_an_address_of_its_own_ports_are_variables(container: ModuleType) -> None:
+    config = [{"type": "Port", "target": "587", "value": "587", "mode": "tcp"}]
+    arguments = container.container_arguments(config, own_address=True)
+    assert (arguments["published_ports"], arguments["env"]) == ([], {"TCP_PORT_587": "587"})
 
 
 def test_options_are_written_as_docker_create_takes_them(container: ModuleType) -> None:
