@@ -25,6 +25,7 @@ description:
 # Option of `docker create` -> how it is written. What has a list is written once for each element.
 _OPTIONS = (
     "user",
+    "init",
     "read_only",
     "cap_drop",
     "security_opts",

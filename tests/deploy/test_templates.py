@@ -325,6 +325,7 @@ SINGLE = {
     "stop_timeout": "--stop-timeout=",
     "pids_limit": "--pids-limit",
 }
+FLAGS = {"init": "--init", "read_only": "--read-only"}
 MAPPINGS = {"env": "-e", "labels": "-l"}
 NOT_OF_THE_CONTAINER = {"pull", "state", "timeout", "comparisons"}
 
@@ -339,8 +340,8 @@ def as_command(module: Mapping[str, Any]) -> list[str]:
             words.append(f"{SINGLE[name]}{value}")
         elif name in MAPPINGS:
             words.extend(f"{MAPPINGS[name]}{key}={each}" for key, each in value.items())
-        elif name == "read_only":
-            words.extend(["--read-only"] if value else [])
+        elif name in FLAGS:
+            words.extend([FLAGS[name]] if value else [])
         else:
             assert name in NOT_OF_THE_CONTAINER, f"how is {name} written as an option of docker create?"
     return sorted(words)
@@ -387,7 +388,8 @@ def test_a_path_that_unraid_would_change_is_refused(name: str) -> None:
 
 def test_a_removed_option_would_be_noticed(task: Mapping[str, Any]) -> None:
     role, xml = unraid()
-    for flaw in (" --read-only", " --cap-drop=ALL", ' Target="/secrets"', "unless-", " --pids-limit 256"):
+    options = (" --init", " --read-only", " --cap-drop=ALL", " --pids-limit 256", "unless-")
+    for flaw in (*options, ' Target="/secrets"'):
         assert flaw in xml
         assert of_template(role, xml.replace(flaw, "")) != of_module(role, task), flaw
 

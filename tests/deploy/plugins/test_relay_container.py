@@ -171,6 +171,7 @@ def test_options_are_written_as_docker_create_takes_them(container: ModuleType) 
     options = {
         "restart_policy": "unless-stopped",
         "user": "99:100",
+        "init": True,
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opts": ["no-new-privileges", "seccomp=x.json"],
@@ -179,7 +180,7 @@ def test_options_are_written_as_docker_create_takes_them(container: ModuleType) 
         "stop_timeout": 75,
     }
     assert container.extra_params(options) == (
-        "--user=99:100 --read-only --cap-drop=ALL --security-opt=no-new-privileges "
+        "--user=99:100 --init --read-only --cap-drop=ALL --security-opt=no-new-privileges "
         "--security-opt=seccomp=x.json --tmpfs=/tmp:size=1m --pids-limit 256 --restart=unless-stopped "
         "--stop-timeout=75"
     )
