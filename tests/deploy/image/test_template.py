@@ -64,8 +64,8 @@ class Installation:
         address = f"http://127.0.0.1:{self._ports['8025']}/login"
         with requests.Session() as browser:
             page = browser.get(address, timeout=30).text
-            [token] = re.findall('name="csrf_token" value="([^"]+)"', page)
-            typed = {"csrf_token": token, "password": password}
+            tokens = re.findall('name="csrf_token" value="([^"]+)"', page)
+            typed = {"csrf_token": tokens[0], "password": password}
             return browser.post(address, typed, timeout=30, allow_redirects=False).status_code == 303
 
     def account(self, trust: Path) -> Account:
