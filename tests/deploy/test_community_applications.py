@@ -290,6 +290,17 @@ def test_every_secret_has_a_masked_field_and_a_file_for_those_who_want_one(templ
     assert "flash backup" in text(template, "Overview")
 
 
+def test_the_documentation_speaks_of_the_fields_that_there_are(template: ET.Element) -> None:
+    page = (REPOSITORY / "docs/unraid.md").read_text("utf-8")
+    section = page.partition("## Without Ansible")[2].partition("\n## ")[0]
+    names = {each.attrib["Name"] for each in template.iter("Config")}
+    assert {"Relay password", "Console password", "Vault key, file"} <= names & set(
+        re.findall(r"\*([^*`]+)\*", section.replace("\n", " "))
+    )
+    for file in SECRETS.values():
+        assert f"`{file}`" in section or f"`/secrets/{file}`" in section, file
+
+
 # The profile, the icon, and where all of it points.
 
 
