@@ -242,6 +242,7 @@ def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str
         "/secrets": False,
         "/certs": False,
     }
+    assert [each["HostIp"] for each in host["PortBindings"]["587/tcp"]] == ["0.0.0.0"]
     assert host["PortBindings"]["8025/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": project.console_port}]
     began = time.monotonic()
     assert project.compose("stop").status == 0
