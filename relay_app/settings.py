@@ -341,6 +341,7 @@ class _Parser:
             return self._environ.get(variable, "")
         if variable in self._environ:
             self._problem(f"{variable} and {variable}_FILE are both set. Keep one")
+            return self._environ[variable]
         return self._read_secret(f"{variable}_FILE", file)
 
     def _file_secret(self, where: str, name: str, table: Mapping[str, Any]) -> str:
@@ -349,6 +350,7 @@ class _Parser:
         value = self._text(where, table.get(name, ""))
         if path and value:
             self._problem(f"RELAY_CONFIG: {where} and {where}_file are both set. Keep one")
+            return value
         return self._read_secret(f"RELAY_CONFIG: {where}_file", path) if path else value
 
     def _read_secret(self, where: str, path: str) -> str:

@@ -27,6 +27,7 @@ description:
 # Option of `docker create` -> how it is written. What has a list is written once for each element.
 _OPTIONS = (
     "user",
+    "init",
     "read_only",
     "cap_drop",
     "security_opts",
@@ -220,16 +221,18 @@ def toml_value(value: Any) -> str:
 def unraid_xml(value: Any) -> str:
     """Write a text into Unraid's template, in an element or in an attribute.
 
-    Unraid encodes twice when it writes a template, and decodes twice when it reads one.
+    Unraid encodes twice when it writes a template, and decodes twice when it reads one. It takes `<` for the
+    begin of a tag almost everywhere, resolves references to characters in an attribute a third time, and in a
+    value once more when somebody presses *Apply*.
 
     Raises:
         AnsibleFilterError: Unraid would read something else.
     """
     text = str(value)
-    if re.search(r"[\x00-\x1f\x7f]|\s\s|^\s|\s$", text) or re.search(r"<[^\s>]", html.unescape(text)):
+    if re.search(r"[\x00-\x1f\x7f<]|\s\s|^\s|\s$", text) or html.unescape(text) != text:
         raise AnsibleFilterError(
-            f"{text!r} cannot be in Unraid's template, which keeps no tags, no blanks at the ends, no two "
-            "together and no control characters. Write it in another way"
+            f"{text!r} cannot be in Unraid's template, which keeps no <, no reference to a character such as "
+            "&amp;, no blanks at the ends, no two together and no control characters. Write it in another way"
         )
     return html.escape(html.escape(text, quote=False))
 

@@ -6,18 +6,30 @@ Unraid itself reads (xmlToVar in its Helpers.php).
 
 from __future__ import annotations
 
+import base64
 import re
 import struct
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from relay_app.settings import Settings, load
+from relay_app.errors import SettingsError
+from relay_app.settings import HASHER, Settings, generate_password, load
 
-from .dockerman import PATH_MODES, PORT_MODES, Server, arguments, read_template
+from .dockerman import (
+    ATTRIBUTES,
+    PATH_MODES,
+    PORT_MODES,
+    FormError,
+    Server,
+    arguments,
+    filled,
+    read_template,
+)
 from .rendering import REPOSITORY, Role
 
 TEMPLATE = REPOSITORY / "unraid/smtp-relay.xml"
@@ -27,17 +39,23 @@ RAW = "https://raw.githubusercontent.com/guggiraid/smtp-relay/main/"
 PAGE = "https://github.com/guggiraid/smtp-relay"
 CATEGORIES = {"Network:Other", "Tools:Utilities"}  # of those that Community Applications have
 SERVER = Server("Tower", "Europe/Vienna")
+# What a person must fill in, and no more.
 FILLED_IN = {
     "USER_EMAIL": "someone@outlook.com",
     "CLIENT_ID": "11111111-2222-3333-4444-555555555555",
     "RELAY_HOSTNAME": "smtprelay.example.org",
+    "RELAY_PASSWORD": generate_password(),
+    "RELAY_WEB_PASSWORD": generate_password(),
 }
+# Secret -> the file that may hold it instead.
 SECRETS = {
-    "relay_password": "a-password-for-gmail",
-    "console_password": "a-password-for-the-console",
-    "vault_key": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-    "client_secret": "not-a-real-secret",
+    "RELAY_PASSWORD": "relay_password",
+    "RELAY_WEB_PASSWORD": "console_password",
+    "CLIENT_SECRET": "client_secret",
+    "RELAY_ALERT_URLS": "alert_urls",
+    "RELAY_VAULT_KEY": "vault_key",
 }
+VAULT_KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +120,7 @@ def test_config_attributes_are_those_that_unraid_knows(template: ET.Element) -> 
     modes = {"Path": PATH_MODES, "Port": PORT_MODES}
     for each in template.iter("Config"):
         name = each.attrib["Name"]
-        assert list(each.attrib) == [
-            *("Name", "Target", "Default", "Mode", "Description", "Type", "Display", "Required", "Mask")
-        ]
+        assert tuple(each.attrib) == ATTRIBUTES
         assert each.attrib["Type"] in {"Path", "Port", "Variable"}, name
         assert each.attrib["Mode"] in modes.get(each.attrib["Type"], ("",)), name
         assert each.attrib["Display"] in {"always", "always-hide", "advanced", "advanced-hide"}, name
@@ -126,7 +142,7 @@ def test_no_target_and_no_name_is_there_twice(template: ET.Element) -> None:
 def test_it_keeps_what_unraid_would_strip_out_of_it(template: ET.Element) -> None:
     for element in template.iter():
         for value in (element.text or "", *element.attrib.values()):
-            assert not re.search(r"[<>&]", value), value
+            assert not re.search(r"[<>&\[\]\\]", value) or element.tag == "WebUI", value
 
 
 def test_it_is_as_hardened_as_what_ansible_makes(template: ET.Element, role: Role) -> None:
@@ -139,10 +155,9 @@ def test_ports_paths_and_links_are_those_of_the_role(template: ET.Element, role:
     for kind in ("Port", "Path"):
         theirs = configs(ours, kind)
         for target, element in configs(template, kind).items():
-            assert (element.text, element.attrib["Mode"]) == (
-                (theirs[target].text or "").removeprefix("0.0.0.0:"),
-                theirs[target].attrib["Mode"],
-            )
+            # Ansible's port has an address before it. Here nobody could type one: the field takes digits alone.
+            value = (theirs[target].text or "").rpartition(":")[2]
+            assert (element.text, element.attrib["Mode"]) == (value, theirs[target].attrib["Mode"])
     assert configs(ours, "Port").keys() == configs(template, "Port").keys()
     # relay.toml is what the variables say here.
     assert configs(ours, "Path").keys() - configs(template, "Path").keys() == {"/config"}
@@ -159,54 +174,130 @@ def test_unraid_makes_a_container_of_it() -> None:
     assert words.count("--pids-limit") == 1
 
 
-# What the relay makes of it.
+# Each way to fill in the form, up to the settings of the relay that Unraid then starts.
 
 
-def settings(template: ET.Element, directory: Path, **typed: str) -> Settings:
-    """The settings of a relay that was installed with the template, and these fields filled in."""
-    for name, value in SECRETS.items():
-        (directory / name).write_text(value)
-    variables = {target: each.text or "" for target, each in configs(template, "Variable").items()}
-    assert typed.keys() <= variables.keys()
-    environment = variables | FILLED_IN | typed
-    return load({name: value.replace("/secrets", str(directory)) for name, value in environment.items()})
+def variables(**typed: str | None) -> dict[str, str]:
+    """The environment of the container that Unraid makes after somebody has typed and pressed Apply."""
+    words = arguments(read_template(filled(TEMPLATE.read_text("utf-8"), SERVER, **typed), SERVER), SERVER)
+    return dict(word.split("=", 1) for option, word in pairwise(words) if option == "-e")
 
 
-def test_it_runs_with_what_must_be_filled_in_and_the_files(template: ET.Element, tmp_path: Path) -> None:
-    read = settings(template, tmp_path)
-    assert read.hostname == "smtprelay.example.org"
-    assert (read.mailboxes[0].flow.value, read.mailboxes[0].tenant) == ("device_code", "consumers")
-    assert read.vault_key == SECRETS["vault_key"]
-    assert read.web_password_hash
+def settings(directory: Path, **typed: str | None) -> Settings:
+    """The settings of that relay, with what must be filled in; /secrets and /certs are this directory."""
+    environment = variables(**{**FILLED_IN, **typed})
+    return load(
+        {name: re.sub("^/(secrets|certs)", str(directory), value) for name, value in environment.items()}
+    )
+
+
+def test_it_starts_from_its_fields_alone(tmp_path: Path) -> None:
+    read = settings(tmp_path)
+    [mailbox], [device] = read.mailboxes, read.devices
+    assert (mailbox.address, mailbox.client_id) == (FILLED_IN["USER_EMAIL"], FILLED_IN["CLIENT_ID"])
+    assert (mailbox.flow.value, mailbox.tenant, mailbox.client_secret) == ("device_code", "consumers", "")
+    assert read.hostname == FILLED_IN["RELAY_HOSTNAME"]
+    assert HASHER.verify(device.password_hash, FILLED_IN["RELAY_PASSWORD"])
+    assert HASHER.verify(read.web_password_hash, FILLED_IN["RELAY_WEB_PASSWORD"])
+    # The relay makes these itself, in its data directory.
+    assert (read.vault_key, read.tls_cert, read.tls_key) == ("", None, None)
+
+
+@pytest.mark.parametrize("name", FILLED_IN)
+def test_the_form_asks_for_what_must_be_filled_in(template: ET.Element, name: str) -> None:
+    field = configs(template, "Variable")[name]
+    assert (field.attrib["Display"], field.attrib["Default"], field.text) == ("always", "", None)
+    with pytest.raises(FormError, match=f"{field.attrib['Name']} is required"):
+        variables(**{**FILLED_IN, name: ""})
+
+
+def test_every_other_field_can_be_emptied(template: ET.Element, tmp_path: Path) -> None:
+    for name, field in configs(template, "Variable").items():
+        if field.attrib["Required"] == "false":
+            assert variables(**FILLED_IN, **{name: ""})[name] == ""
+            assert settings(tmp_path, **{name: ""}).devices, name
+
+
+def test_what_has_a_default_is_required_for_an_empty_field_would_get_it(template: ET.Element) -> None:
+    for field in template.iter("Config"):
+        assert not field.attrib["Default"] or field.attrib["Required"] == "true", field.attrib["Name"]
+
+
+def test_edit_and_apply_keep_what_was_typed() -> None:
+    first = filled(
+        TEMPLATE.read_text("utf-8"), SERVER, **FILLED_IN, RELAY_WEB_URL="https://relay.example.org"
+    )
+    assert filled(first, SERVER) == first
 
 
 @pytest.mark.parametrize("flow", ["authorization_code", "client_credentials"])
-def test_it_runs_with_a_client_secret(template: ET.Element, tmp_path: Path, flow: str) -> None:
-    tenant = "consumers" if flow == "authorization_code" else "example.org"
-    address = "someone@outlook.com" if flow == "authorization_code" else "someone@example.org"
-    typed = {"RELAY_FLOW": flow, "TENANT_ID": tenant, "USER_EMAIL": address}
-    read = settings(template, tmp_path, **typed, CLIENT_SECRET_FILE="/secrets/client_secret")
-    assert read.mailboxes[0].client_secret == SECRETS["client_secret"]
+def test_it_runs_with_a_client_secret(tmp_path: Path, flow: str) -> None:
+    personal = flow == "authorization_code"
+    typed = {
+        "RELAY_FLOW": flow,
+        "TENANT_ID": "consumers" if personal else "example.org",
+        "USER_EMAIL": "someone@outlook.com" if personal else "someone@example.org",
+        "CLIENT_SECRET": generate_password(),
+    }
+    assert settings(tmp_path, **typed).mailboxes[0].client_secret == typed["CLIENT_SECRET"]
 
 
-def test_it_runs_with_masked_fields_instead_of_files(template: ET.Element, tmp_path: Path) -> None:
-    typed = {"RELAY_PASSWORD_FILE": "", "RELAY_WEB_PASSWORD_FILE": "", "RELAY_VAULT_KEY_FILE": ""}
-    read = settings(template, tmp_path, **typed, RELAY_PASSWORD="x" * 20, RELAY_WEB_PASSWORD="y" * 20)
-    assert read.devices[0].password_hash
-    assert read.web_password_hash
+def test_it_runs_with_files_instead_of_fields(tmp_path: Path) -> None:
+    contents = {name: generate_password() for name in SECRETS} | {"RELAY_VAULT_KEY": VAULT_KEY}
+    for name, file in SECRETS.items():
+        (tmp_path / file).write_text(contents[name])
+    read = settings(
+        tmp_path,
+        **{f"{name}_FILE": f"/secrets/{file}" for name, file in SECRETS.items()},
+        RELAY_PASSWORD=None,  # the button Remove
+        RELAY_WEB_PASSWORD=None,
+        RELAY_FLOW="authorization_code",
+    )
+    assert HASHER.verify(read.devices[0].password_hash, contents["RELAY_PASSWORD"])
+    assert HASHER.verify(read.web_password_hash, contents["RELAY_WEB_PASSWORD"])
+    assert read.mailboxes[0].client_secret == contents["CLIENT_SECRET"]
+    assert read.alert_urls == (contents["RELAY_ALERT_URLS"],)
+    assert read.vault_key == VAULT_KEY
 
 
-def test_every_secret_has_a_file_and_a_masked_field_that_says_what_it_costs(template: ET.Element) -> None:
-    variables = configs(template, "Variable")
-    for name in ("RELAY_PASSWORD", "RELAY_WEB_PASSWORD", "CLIENT_SECRET"):
-        assert variables[f"{name}_FILE"].attrib["Display"] == "always"
-        assert variables[name].attrib["Display"] == "advanced"
-        assert "plain text on the boot device" in variables[name].attrib["Description"]
-        assert "flash backup" in variables[name].attrib["Description"]
-        assert not variables[name].text
-    masked = {name for name, each in variables.items() if each.attrib["Mask"] == "true"}
-    assert masked == {"RELAY_PASSWORD", "RELAY_WEB_PASSWORD", "CLIENT_SECRET"}
+@pytest.mark.parametrize("name", [name for name in SECRETS if name != "RELAY_VAULT_KEY"])
+def test_a_field_and_its_file_at_once_are_told_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / SECRETS[name]).write_text(generate_password())
+    both = {name: generate_password(), f"{name}_FILE": f"/secrets/{SECRETS[name]}"}
+    with pytest.raises(SettingsError, match=f"{name} and {name}_FILE are both set. Keep one"):
+        settings(tmp_path, RELAY_FLOW="authorization_code", **both)
+
+
+def test_it_runs_with_a_certificate(tmp_path: Path) -> None:
+    typed = {"RELAY_TLS_CERT": "/certs/fullchain.pem", "RELAY_TLS_KEY": "/certs/privkey.pem"}
+    for name in ("fullchain.pem", "privkey.pem"):
+        (tmp_path / name).touch()
+    read = settings(tmp_path, **typed)
+    assert (read.tls_cert, read.tls_key) == (tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+
+
+def test_every_secret_has_a_masked_field_and_a_file_for_those_who_want_one(template: ET.Element) -> None:
+    fields = configs(template, "Variable")
+    assert {name for name, each in fields.items() if each.attrib["Mask"] == "true"} == SECRETS.keys() - {
+        "RELAY_VAULT_KEY"  # whoever cares to have one keeps it in a file
+    }
+    assert {name for name in fields if name.endswith("_FILE")} == {f"{name}_FILE" for name in SECRETS}
+    for name, file in SECRETS.items():
+        assert fields[f"{name}_FILE"].attrib["Display"] == "advanced"
+        assert f"/secrets/{file}" in fields[f"{name}_FILE"].attrib["Description"]
     assert "plain text on the boot device" in text(template, "Overview")
+    assert "flash backup" in text(template, "Overview")
+
+
+def test_the_documentation_speaks_of_the_fields_that_there_are(template: ET.Element) -> None:
+    page = (REPOSITORY / "docs/unraid.md").read_text("utf-8")
+    section = page.partition("## Without Ansible")[2].partition("\n## ")[0]
+    names = {each.attrib["Name"] for each in template.iter("Config")}
+    assert {"Relay password", "Console password", "Vault key, file"} <= names & set(
+        re.findall(r"\*([^*`]+)\*", section.replace("\n", " "))
+    )
+    for file in SECRETS.values():
+        assert f"`{file}`" in section or f"`/secrets/{file}`" in section, file
 
 
 # The profile, the icon, and where all of it points.

@@ -1,20 +1,25 @@
-"""Unraid's reading of a template, case by case as Helpers.php has it."""
+"""Unraid's reading of a template, and its form, case by case: what Helpers.php said when PHP ran it."""
 
 from __future__ import annotations
 
 import copy
+import xml.etree.ElementTree as ET
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
 from .dockerman import (
+    ATTRIBUTES,
     DOCKER,
+    ELEMENTS,
+    FormError,
     Server,
     UnsupportedTemplateError,
     arguments,
     command,
     differences,
+    filled,
     read_template,
     server_of,
 )
@@ -24,8 +29,8 @@ SERVER = Server(
 )
 
 
-def config(type_: str, target: str, value: str, mode: str = "", default: str = "") -> str:
-    attributes = {"Name": "n", "Target": target, "Default": default, "Mode": mode, "Type": type_}
+def config(type_: str, target: str, value: str, mode: str = "", default: str = "", **more: str) -> str:
+    attributes = {"Name": "n", "Target": target, "Default": default, "Mode": mode, "Type": type_, **more}
     return (
         f"<Config {' '.join(f'{k}={quoteattr(v)}' for k, v in attributes.items())}>{escape(value)}</Config>"
     )
@@ -209,9 +214,55 @@ def test_values_are_decoded_twice() -> None:
     assert "A=a&b" in made(config("Variable", "A", "a&amp;b"))
 
 
-@pytest.mark.parametrize(("value", "becomes"), [("a <b> c", "a b c"), ("1 < 2", "1 < 2")])
-def test_what_looks_like_a_tag_loses_its_brackets(value: str, becomes: str) -> None:
-    assert f"A={becomes}" in made(config("Variable", "A", value))
+@pytest.mark.parametrize(
+    ("text", "element", "attribute"),
+    [
+        # What a parser reads; what becomes of it in an element or a value, and in an attribute.
+        ("R&D", "R&D", "R&D"),
+        ("&quot;", "&quot;", '"'),
+        ("&apos;", "&apos;", "&apos;"),
+        ("&#39;", "&#39;", "'"),
+        ("&#228;", "ä", "ä"),
+        ("&eacute;", "&eacute;", "é"),
+        ("&amp;quot;", "&quot;", '"'),
+        ("&amp;lt;b", "b", ""),
+        ("&#0;", "&#0;", "&#0;"),
+        ("&copy", "&copy", "&copy"),
+    ],
+)
+def test_what_references_to_characters_become(text: str, element: str, attribute: str) -> None:
+    read = read_template(template(config("Variable", text, text), WebUI=text), SERVER)
+    assert (read["WebUI"], read.configs[0].value, read.configs[0].target) == (element, element, attribute)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "attribute"),
+    [
+        ("a <b> c", "a b c", "a  c"),
+        ("1 < 2", "1 < 2", "1 < 2"),
+        ("1<2", "12", "1"),
+        ("a <", "a ", "a "),
+        ("<", "", ""),
+        ("a <\u00a0b", "a \u00a0b", "a "),
+        ("<!-- b", "!-- b", ""),
+        ("a > b", "a > b", "a > b"),
+    ],
+)
+def test_what_looks_like_a_tag_loses_its_brackets(text: str, value: str, attribute: str) -> None:
+    [read] = read_template(template(config("Variable", text, text)), SERVER).configs
+    assert (read.value, read.target) == (value, attribute)
+
+
+def test_an_attribute_value_is_stronger_than_the_text() -> None:
+    assert "A=attribute" in made(config("Variable", "A", "text", Value="attribute"))
+
+
+def test_blanks_are_a_value() -> None:
+    assert "A= " in made(config("Variable", "A", " ", default="fallback"))
+
+
+def test_a_path_called_nought_is_none() -> None:
+    assert made(config("Path", "/data", "0", "rw")) == made()
 
 
 def test_what_a_shell_would_act_on_is_refused() -> None:
@@ -233,6 +284,124 @@ def test_the_server_is_read_from_its_files() -> None:
     assert "swarm" not in server.networks
     assert server.networks["br0"] == "ipvlan"
 
+
+# The form.
+
+
+def applied(*configs: str, server: Server = SERVER, **typed: str | None) -> list[str]:
+    """The command after somebody has typed and pressed Apply."""
+    return arguments(read_template(filled(template(*configs), server, **typed), server), server)
+
+
+def test_apply_without_typing_changes_nothing() -> None:
+    configs = [
+        config("Port", "587", "1587", "tcp", "587", Display="always", Required="true", Mask="false"),
+        config("Path", "/data", '/mnt/user/R&D\'s "data" ü', "rw", Description="It's here"),
+        config("Variable", "A", "", "", "fallback"),
+        config("Variable", "B", "", Mask="true"),
+        config("Device", "", "/dev/net/tun"),
+    ]
+    assert applied(*configs) == made(*configs)
+    once = filled(template(*configs), SERVER)
+    assert filled(once, SERVER) == once
+
+
+def test_what_is_typed_is_what_the_container_gets() -> None:
+    fields = [config("Port", "587", "587", "tcp"), config("Variable", "A", ""), config("Path", "/data", "/d")]
+    line = applied(*fields, **{"587": "1587", "A": "typed", "/data": "/mnt/x", "Name": "other"})
+    assert {"--name=other", "1587:587/tcp", "A=typed", "/mnt/x:/data:rw"} <= set(line)
+
+
+def test_a_field_with_a_default_cannot_be_emptied() -> None:
+    assert "A=fallback" in applied(config("Variable", "A", "fallback", default="fallback"), A="")
+
+
+def test_a_field_without_a_default_can() -> None:
+    assert "A=" in applied(config("Variable", "A", "something"), A="")
+
+
+def test_a_field_can_be_removed() -> None:
+    assert applied(config("Variable", "A", "x", default="fallback"), A=None) == made()
+
+
+def test_an_empty_field_that_is_required_stops_the_form() -> None:
+    field = config("Variable", "A", "", Required="true")
+    with pytest.raises(FormError, match="n is required"):
+        applied(field)
+    assert "A=x" in applied(field, A="x")
+    assert applied(field, A=None) == made()
+    # Its default fills it in before anybody sees the form; but emptied, it is empty.
+    with_a_default = config("Variable", "A", "", default="fallback", Required="true")
+    assert "A=fallback" in applied(with_a_default)
+    with pytest.raises(FormError, match="n is required"):
+        applied(with_a_default, A="")
+
+
+def test_a_default_with_bars_is_a_choice() -> None:
+    field = config("Variable", "A", "two", default="one|two|three")
+    assert "A=two" in applied(field)
+    assert "A=three" in applied(field, A="three")
+    with pytest.raises(FormError, match="n: 'four' is not one of one, two, three"):
+        applied(field, A="four")
+
+
+def test_an_empty_choice_is_the_first_in_the_form_and_all_of_them_without_it() -> None:
+    field = config("Variable", "A", "", default="one|two")
+    assert "A=one" in applied(field)
+    assert "A=one|two" in made(field)
+
+
+def test_a_field_that_is_not_there_cannot_be_typed_into() -> None:
+    with pytest.raises(FormError, match="the form has no field B"):
+        applied(config("Variable", "A", ""), B="x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "becomes"),
+    [
+        ('it\'s "quoted" & $HOME', 'it\'s "quoted" & $HOME'),
+        ("a<b", "ab"),
+        ("a < b", "a < b"),
+        ("a&amp;b", "a&b"),
+        ("a&lt;b", "ab"),
+        ("two  blanks", "two blanks"),
+    ],
+)
+def test_what_becomes_of_what_is_typed(typed: str, becomes: str) -> None:
+    assert f"A={becomes}" in applied(config("Variable", "A", ""), A=typed)
+
+
+@pytest.mark.parametrize(("text", "becomes"), [("&copy;", "©"), ("&copy b", "© b"), ("?a=1&copy=2", "")])
+def test_the_form_resolves_references_in_a_value_that_it_shows(text: str, becomes: str) -> None:
+    assert f"A={becomes or text}" in applied(config("Variable", "A", text))
+
+
+def test_a_quotation_mark_in_an_attribute_breaks_the_form() -> None:
+    with pytest.raises(UnsupportedTemplateError, match="ends the form's attribute early"):
+        filled(template(config("Variable", "A", "", Description='a "quoted" word')), SERVER)
+
+
+def test_the_template_that_apply_writes_has_what_unraid_writes() -> None:
+    xml = filled(template(config("Variable", "A", "x"), Privileged="yes", Overview="a [b] c\\d"), SERVER)
+    root = ET.fromstring(xml)
+    assert xml.startswith('<?xml version="1.0"?>\n<Container version="2">\n  <Name>relay</Name>\n')
+    assert [element.tag for element in root] == [*ELEMENTS, "Config"]
+    assert tuple(root.find("Config").attrib) == ATTRIBUTES  # type: ignore[union-attr]
+    assert (root.findtext("Privileged"), root.findtext("Shell")) == ("false", "sh")
+    assert root.findtext("Overview") == "a  cd"
+
+
+def test_on_the_hosts_network_a_port_is_the_one_that_is_typed() -> None:
+    line = applied(config("Port", "587", "587", "tcp"), **{"587": "1587", "Network": "host"})
+    assert "TCP_PORT_1587=1587" in line
+
+
+def test_an_address_is_for_networks_that_can_have_one() -> None:
+    assert "--ip=192.0.2.7" in applied(MyIP="192.0.2.7")
+    assert "--ip=192.0.2.7" not in applied(MyIP="192.0.2.7", Network="bridge")
+
+
+# Two containers.
 
 CONTAINER: dict[str, Any] = {
     "Id": "0123456789abcdef",

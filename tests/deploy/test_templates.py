@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from relay_app.settings import ForeignFrom
 
-from .dockerman import PATH_MODES, Server, Template, arguments, read_template
+from .dockerman import ATTRIBUTES, ELEMENTS, PATH_MODES, Server, Template, arguments, filled, read_template
 from .rendering import ROLES, Role, relay_settings
 
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
@@ -39,12 +40,6 @@ HOSTILE = [
     "$(id)",
     "`id`",
     "\x7f",
-]
-# Order of the elements as Unraid writes them itself (postToXML in Helpers.php).
-ORDER = [
-    *("Name", "Repository", "Registry", "Network", "ExtraNetworks", "MyIP", "MyMAC", "Shell", "Privileged"),
-    *("Support", "Project", "ReadMe", "Overview", "Category", "WebUI", "TemplateURL", "Icon", "ExtraParams"),
-    *("PostArgs", "CPUset", "Memory", "DateInstalled", "DonateText", "DonateLink", "Requires", "Config"),
 ]
 
 
@@ -273,8 +268,8 @@ def test_elements_are_those_that_unraid_writes_in_its_order(given: Mapping[str, 
     root = ET.fromstring(unraid(**given)[1])
     assert (root.tag, root.get("version")) == ("Container", "2")
     tags = [element.tag for element in root]
-    assert set(tags) <= set(ORDER)
-    assert tags == sorted(tags, key=ORDER.index)
+    assert set(tags) <= {*ELEMENTS, "Config"}
+    assert tags == sorted(tags, key=[*ELEMENTS, "Config"].index)
     assert len([tag for tag in tags if tag != "Config"]) == len(set(tags) - {"Config"})
 
 
@@ -282,9 +277,7 @@ def test_elements_are_those_that_unraid_writes_in_its_order(given: Mapping[str, 
 def test_attributes_are_those_that_unraid_knows(given: Mapping[str, Any]) -> None:
     modes = {"Path": PATH_MODES, "Port": ("tcp", "udp")}
     for element in ET.fromstring(unraid(**given)[1]).iter("Config"):
-        assert list(element.attrib) == [
-            *("Name", "Target", "Default", "Mode", "Description", "Type", "Display", "Required", "Mask")
-        ]
+        assert tuple(element.attrib) == ATTRIBUTES
         assert element.attrib["Type"] in {"Path", "Port", "Variable", "Label", "Device"}
         assert element.attrib["Mode"] in modes.get(element.attrib["Type"], ("",))
         assert element.attrib["Display"] in {"always", "always-hide", "advanced", "advanced-hide"}
@@ -332,6 +325,7 @@ SINGLE = {
     "stop_timeout": "--stop-timeout=",
     "pids_limit": "--pids-limit",
 }
+FLAGS = {"init": "--init", "read_only": "--read-only"}
 MAPPINGS = {"env": "-e", "labels": "-l"}
 NOT_OF_THE_CONTAINER = {"pull", "state", "timeout", "comparisons", "recreate", "debug"}
 
@@ -348,8 +342,8 @@ def as_command(module: Mapping[str, Any]) -> list[str]:
             words.extend(f"{MAPPINGS[name]}{key}={each}" for key, each in value.items())
         elif name == "networks":
             words.extend(f"--ip={network['ipv4_address']}" for network in value)
-        elif name == "read_only":
-            words.extend(["--read-only"] if value else [])
+        elif name in FLAGS:
+            words.extend([FLAGS[name]] if value else [])
         else:
             assert name in NOT_OF_THE_CONTAINER, f"how is {name} written as an option of docker create?"
     return sorted(words)
@@ -377,17 +371,33 @@ def test_unraid_makes_the_container_that_ansible_makes(
     assert of_template(role, xml) == of_module(role, task)
 
 
+@pytest.mark.parametrize("given", VARIANTS.values(), ids=VARIANTS)
+def test_apply_in_the_web_interface_changes_nothing(given: Mapping[str, Any]) -> None:
+    role, xml = unraid(**given)
+    template, server = read(xml, role)
+    assert read(filled(xml, server), role)[0].configs == template.configs
+    assert of_template(role, filled(xml, server)) == of_template(role, xml)
+
+
+def test_nothing_has_a_default_that_would_come_instead_of_an_empty_value() -> None:
+    role, xml = unraid(**EVERYTHING)
+    template, server = read(xml, role)
+    assert {config.default for config in template.configs} == {""}
+    emptied = filled(xml, server, RELAY_WEB_URL="")
+    assert "RELAY_WEB_URL=" in arguments(*read(emptied, role))
+
+
 PATHS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters=":<"), max_size=30)
 
 
-@given(PATHS.filter(lambda path: path == " ".join(path.split())))
+@given(PATHS.filter(lambda path: html.unescape(path) == path == " ".join(path.split())))
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_path_is_the_same_for_both(task: Mapping[str, Any], name: str) -> None:
     role, xml = unraid(relay_directory=f"/mnt/user/{name}")
     assert of_template(role, xml) == of_module(role, task)
 
 
-@pytest.mark.parametrize("name", ["<b>", "two  blanks", "a\nb"])
+@pytest.mark.parametrize("name", ["<b>", "a <", "R&amp;D", "two  blanks", "a\nb"])
 def test_a_path_that_unraid_would_change_is_refused(name: str) -> None:
     with pytest.raises(AnsibleError, match="cannot be in Unraid's template"):
         unraid(relay_directory=f"/mnt/user/{name}")
@@ -405,7 +415,8 @@ def test_a_container_with_an_address_of_its_own_publishes_nothing_and_is_told_it
 
 def test_a_removed_option_would_be_noticed(task: Mapping[str, Any]) -> None:
     role, xml = unraid()
-    for flaw in (" --read-only", " --cap-drop=ALL", ' Target="/secrets"', "unless-", " --pids-limit 256"):
+    options = (" --init", " --read-only", " --cap-drop=ALL", " --pids-limit 256", "unless-")
+    for flaw in (*options, ' Target="/secrets"'):
         assert flaw in xml
         assert of_template(role, xml.replace(flaw, "")) != of_module(role, task), flaw
 

@@ -407,6 +407,8 @@ def test_a_secret_twice(environ, tmp_path, password, hashed, vault_key, name):
         del environ["RELAY_PASSWORD_HASH"]
     text = problem({**environ, name: value, f"{name}_FILE": str(file)})
     assert text == f"{name} and {name}_FILE are both set. Keep one"
+    missing = problem({**environ, name: value, f"{name}_FILE": "/nonexistent"})
+    assert missing == text, "one sentence is enough: the file is not looked at"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,9 @@ _SECRETS = {
     "RELAY_PASSWORD": "relay_password",
     "RELAY_WEB_PASSWORD": "console_password",
 }
+
+
+_NO_CERTIFICATE = {"RELAY_TLS_CERT": None, "RELAY_TLS_KEY": None}
 
 
 def _compose() -> list[str]:
@@ -178,6 +182,45 @@ def test_with_secrets_as_files(
     assert planted.found_in(shown) == []
 
 
+def _header() -> list[list[str]]:
+    """The lines that the file's head wants written or run: its indented blocks, without the comments."""
+    head = (ROOT / "docker-compose.yml").read_text("utf-8").partition("\nservices:")[0]
+    lines = [
+        line.removeprefix("#        ") if line.startswith("#        ") else "" for line in head.splitlines()
+    ]
+    blocks = "\n".join(re.sub(r"\s+#.*", "", line) for line in lines).split("\n\n")
+    return [block.split("\n") for block in map(str.strip, blocks) if block]
+
+
+def test_its_head_taken_literally_makes_a_relay_that_runs(
+    project: Project, images: Images, settings: dict[str, str]
+) -> None:
+    plain, commands, files = _header()
+    mine = {name: settings[name] for name in ("CLIENT_ID", "TENANT_ID", "USER_EMAIL", "RELAY_HOSTNAME")}
+    said = dict(line.split("=", 1) for line in plain)
+    assert said.keys() == {"GHCR_USER", "RELAY_FLOW", "RELAY_PASSWORD", "RELAY_WEB_PASSWORD", *mine}
+    passwords = {name: settings[name] for name in ("RELAY_PASSWORD", "RELAY_WEB_PASSWORD")}
+    project.write_env(**{**mine, **passwords, "RELAY_FLOW": said["RELAY_FLOW"]}, **_NO_CERTIFICATE)
+    project.up()
+    assert {"vault.key", "tls"} <= set(project.container.run("ls", "/data").split())
+    assert project.compose("down", "--volumes").status == 0
+
+    *as_anybody, as_root = commands
+    script = "\n".join(as_anybody)
+    subprocess.run(["sh", "-euc", script], cwd=project.folder, check=True, timeout=programs.SECONDS_TO_RUN)
+    docker(
+        *("run", "--rm", "--user=0", "--network=none", f"--volume={project.folder}:/here", "--workdir=/here"),
+        *("--entrypoint=sh", images.relay, "-euc", as_root),
+    )
+    instead = dict(line.split("=", 1) for line in files)
+    project.write_env(**{**mine, **instead, "RELAY_FLOW": said["RELAY_FLOW"]}, **_NO_CERTIFICATE)
+    project.up()
+    assert "vault.key" not in project.container.run("ls", "/data").split()
+    for name, file in instead.items():
+        length = len(project.container.run("cat", file).strip())
+        assert length == (44 if name == "RELAY_VAULT_KEY_FILE" else 24), name
+
+
 def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str]) -> None:
     project.write_env(**{variable: settings[variable] for variable in _SECRETS})
     project.up()
@@ -186,8 +229,10 @@ def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str
     assert found["Config"]["User"] == "99:100"
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
-    assert host["SecurityOpt"] in (["no-new-privileges"], ["no-new-privileges:true"])
-    assert list(host["Tmpfs"]) == ["/tmp"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["Tmpfs"] == {"/tmp": "rw,noexec,nosuid,nodev,size=64m"}
+    assert host["PidsLimit"] == 256
+    assert found["Config"]["StopTimeout"] == 75
     assert host["Init"]
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert host["LogConfig"]["Config"] == {"max-file": "3", "max-size": "10m"}
@@ -197,6 +242,7 @@ def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str
         "/secrets": False,
         "/certs": False,
     }
+    assert [each["HostIp"] for each in host["PortBindings"]["587/tcp"]] == ["0.0.0.0"]
     assert host["PortBindings"]["8025/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": project.console_port}]
     began = time.monotonic()
     assert project.compose("stop").status == 0

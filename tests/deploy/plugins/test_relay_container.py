@@ -242,6 +242,7 @@ def test_options_are_written_as_docker_create_takes_them(container: ModuleType) 
     options = {
         "restart_policy": "unless-stopped",
         "user": "99:100",
+        "init": True,
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opts": ["no-new-privileges", "seccomp=x.json"],
@@ -250,7 +251,7 @@ def test_options_are_written_as_docker_create_takes_them(container: ModuleType) 
         "stop_timeout": 75,
     }
     assert container.extra_params(options) == (
-        "--user=99:100 --read-only --cap-drop=ALL --security-opt=no-new-privileges "
+        "--user=99:100 --init --read-only --cap-drop=ALL --security-opt=no-new-privileges "
         "--security-opt=seccomp=x.json --tmpfs=/tmp:size=1m --pids-limit 256 --restart=unless-stopped "
         "--stop-timeout=75"
     )
@@ -309,14 +310,22 @@ def test_unraid_reads_what_was_written(plugin: Load, text: str) -> None:
         assert unescape(read) == text
 
 
+# Of each that begins with < or &, Unraid 6.12 to 7.4 reads something else somewhere, or the form changes it.
 @pytest.mark.parametrize(
-    "text", ["<b>bold</b>", "a <b", "two  blanks", " a", "a ", "a\nb", "a\tb", "\x00", "&lt;b"]
+    "text",
+    [
+        *("<b>bold</b>", "a <b", "a < b", "a <", "<", "a <\u00a0b", "a <\u3000b", "<!-- a", "<?php", "1<2"),
+        *("&lt;b", "&lt;", "&#60;b", "&#x3c;", "&amp;", "&amp;lt;", "&quot;", "&apos;", "&#39;", "&eacute;"),
+        *("&gt;", "&nbsp;", "a &copy b", "two  blanks", " a", "a ", "a\nb", "a\tb", "\x00"),
+    ],
 )
 def test_what_unraid_would_change_is_refused(container: ModuleType, text: str) -> None:
     with pytest.raises(AnsibleFilterError, match="cannot be in Unraid's template"):
         container.unraid_xml(text)
 
 
-@pytest.mark.parametrize("text", ["a < b > c", "R&D", "&amp;", 'it\'s "quoted"', "ü 😀", "[PORT:8025]", ""])
+@pytest.mark.parametrize(
+    "text", ["a > c", "R&D", "?a=1&b=2", 'it\'s "quoted"', "ü 😀", "[PORT:8025]", "\\", ""]
+)
 def test_what_unraid_keeps_is_taken(container: ModuleType, text: str) -> None:
     assert container.unraid_xml(text) or not text
