@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import json
 import math
 import re
@@ -17,6 +18,7 @@ name: relay_container
 short_description: What the relay's container gets
 description:
   - C(relay_plan) names the secrets that mailboxes and devices need, C(relay_clients) who logs in with them.
+  - C(published_port) and C(within) judge ports and addresses.
   - C(container_arguments) and C(extra_params) turn Unraid's words for a container into those of the docker
     module and of the command line, so that the container and its template say the same.
   - C(toml_value) and C(unraid_xml) write a value into the relay's settings and into Unraid's template.
@@ -45,6 +47,8 @@ class FilterModule:
         return {
             "relay_plan": relay_plan,
             "relay_clients": relay_clients,
+            "published_port": published_port,
+            "within": within,
             "container_arguments": container_arguments,
             "extra_params": extra_params,
             "toml_value": toml_value,
@@ -100,12 +104,62 @@ def relay_clients(mailboxes: Iterable[Mapping[str, Any]], secrets: Mapping[str, 
     ]
 
 
-def container_arguments(config: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Turn a list of Unraid's `Config` elements into arguments of community.docker.docker_container."""
+def published_port(value: Any, variable: str) -> str:
+    """Return `address:port` for a port of the host, as the user gave it in `variable`.
+
+    A bare port is published on IPv4 alone. On IPv6 too, as Docker does it when no address is named, all
+    clients would come from one address, that of Docker's proxy: a ban of one would be a ban of all.
+    What is empty stays so.
+
+    Raises:
+        AnsibleFilterError: it is not a port, or what is before it is not an address.
+    """
+    if value == "":
+        return ""
+    address, colon, port = str(value).rpartition(":")
+    try:
+        if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+            raise ValueError(f"{port!r} is not a number from 1 to 65535")
+        if not colon:
+            return f"0.0.0.0:{int(port)}"
+        if address.startswith("[") and address.endswith("]"):
+            return f"[{ipaddress.IPv6Address(address[1:-1])}]:{int(port)}"
+        return f"{ipaddress.IPv4Address(address)}:{int(port)}"
+    except ValueError as error:
+        raise AnsibleFilterError(
+            f"{variable}: {str(value)!r} cannot be published: {error}. Write a port, such as 587, or an "
+            "address of the host and a port, such as 192.168.1.5:587 or [fd00::5]:587"
+        ) from None
+
+
+def within(address: str, subnets: Iterable[str]) -> bool:
+    """Whether the IP address, as text, is a host's in one of the subnets.
+
+    Raises:
+        AnsibleFilterError: it is not an IP address.
+    """
+    try:
+        wanted = ipaddress.ip_address(address)
+    except ValueError as error:
+        raise AnsibleFilterError(f"{error}. Write an address such as 192.168.1.50") from None
+    networks = [ipaddress.ip_network(subnet) for subnet in subnets]
+    return any(
+        wanted in network and wanted not in {network.network_address, network.broadcast_address}
+        for network in networks
+    )
+
+
+def container_arguments(config: Iterable[Mapping[str, Any]], own_address: bool = False) -> dict[str, Any]:
+    """Turn a list of Unraid's `Config` elements into arguments of community.docker.docker_container.
+
+    A container with an address of its own publishes no port; Unraid tells it the ports in variables instead.
+    """
     arguments: dict[str, Any] = {"published_ports": [], "volumes": [], "env": {}, "labels": {}}
     for item in config:
         target, value = item["target"], str(item["value"])
         match item["type"]:
+            case "Port" if own_address:
+                arguments["env"][f"{item['mode']}_PORT_{target}".upper()] = value
             case "Port":
                 arguments["published_ports"].append(f"{value}:{target}/{item['mode']}")
             case "Path":
