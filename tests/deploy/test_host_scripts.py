@@ -4,39 +4,85 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from harness.programs import wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "roles/relay/files"
 TOOLS = (
-    "awk",
-    "cat",
-    "cp",
-    "date",
-    "df",
-    "dirname",
-    "find",
-    "grep",
-    "head",
-    "hostname",
-    "ls",
-    "mkdir",
-    "mktemp",
+    *(
+        "awk",
+        "cat",
+        "cp",
+        "date",
+        "df",
+        "diff",
+        "dirname",
+        "find",
+        "flock",
+        "grep",
+        "head",
+        "ls",
+        "mkdir",
+        "mktemp",
+    ),
+    *("mountpoint", "mv", "rm", "sed", "sh", "sleep", "sort", "tail", "touch", "tr", "uname"),
 )
-TOOLS += ("mv", "rm", "sed", "sh", "sleep", "sort", "tail", "touch", "tr", "uname")
 
-# Of the engine, only what the scripts ask it. It notes what it was told.
+# Of the engine, only what the scripts ask it. It notes what it was told. A container is a directory with its
+# id, and with `running` while it runs. It answers if it has `answers` and the files that it needs are those
+# that lie there; a start writes files, or is `refused`.
 DOCKER = """#!/bin/sh
+PATH=/usr/bin:/bin
 echo "$*" >>"$ENGINE/calls"
+# No power: whatever the script is doing ends here.
+[ "$(cat "$ENGINE/cut" 2>/dev/null)" != "$(wc -l <"$ENGINE/calls")" ] || kill -KILL 0
+cd "$ENGINE/containers"
+for last; do :; done
+
+there() {
+    [ -d "$last" ] && return
+    echo
+    echo "Error: No such container: $last" >&2
+    exit 1
+}
+answers() {
+    [ -e "$1/running" ] && [ -e "$1/answers" ] || return 1
+    for file in "$1"/needs/*/*; do
+        [ ! -e "$file" ] || cmp -s "$file" "$ENGINE/../it's here/${file#"$1"/needs/}" || return 1
+    done
+}
+
 case "$*" in
-    inspect*StartedAt*) [ -e "$ENGINE/started" ] && cat "$ENGINE/started" ;;
-    inspect*) [ -e "$ENGINE/started" ] ;;
-    logs*) cat "$ENGINE/log" ;;
+    inspect*StartedAt*) cat "$ENGINE/started" 2>/dev/null ;;
+    inspect*'{{.Id}}'*) there && cat "$last/id" ;;
+    inspect*RestartCount*) there && echo 0 ;;
+    inspect*State.Status*) there && if answers "$last"; then echo running; else echo exited; fi ;;
+    inspect*) there ;;
+    exec*) answers "$2" ;;
+    start*)
+        there
+        [ ! -e "$last/refused" ] || { echo "Error: port is already allocated" >&2; exit 1; }
+        touch "$last/running"
+        cp -R "$last/writes/." "$ENGINE/../it's here/"
+        ;;
+    restart*) there && touch "$last/running" ;;
+    stop*)
+        there && rm -f "$last/running"
+        touch "$ENGINE/stopping"
+        while [ -e "$ENGINE/slow" ]; do sleep 0.01; done
+        ;;
+    rename*) [ -d "$2" ] && [ ! -e "$3" ] && mv "$2" "$3" ;;
+    rm*) there && { [ ! -e "$last/running" ] || [ "$2" = --force ]; } && rm -rf "$last" ;;
+    logs*) cat "$ENGINE/log" "$last/says" 2>/dev/null ;;
     info*) echo "$ENGINE" ;;
 esac
 """
@@ -47,26 +93,66 @@ class Host:
 
     def __init__(self, ground: Path, tools: Path) -> None:
         self.directory, self.engine, self._tools = ground / "it's here", ground / "engine", tools
-        for name in ("config", "secrets", "data"):
+        for name in ("config", "secrets", "certs", "data"):
             (self.directory / name).mkdir(parents=True)
-        self.engine.mkdir()
+        (self.engine / "containers").mkdir(parents=True)
         (self.engine / "log").write_text("")
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+    def begin(self, *scripts: str, upgrade: str = "no") -> subprocess.Popen[str]:
+        """The scripts one after another, as one."""
         variables = (
-            f"name=relay; directory={shlex.quote(str(self.directory))}; kind=docker; wanted=an-image\n"
+            f"name=relay; directory={shlex.quote(str(self.directory))}; kind=docker; network=mail;"
+            f" wanted=an-image; seconds=3; upgrade={upgrade};"
+            " reloaded='config/relay.toml secrets/password_nas'; gone=secrets/password_old\n"
         )
-        variables += (
-            "reloaded='config/relay.toml secrets/password_nas'; gone=secrets/password_old; seconds=3\n"
-        )
-        return subprocess.run(
-            [self._tools / "sh", "-c", variables + (SCRIPTS / script).read_text()],
+        text = "\n".join((SCRIPTS / script).read_text() for script in scripts)
+        return subprocess.Popen(
+            [self._tools / "sh", "-c", variables + text],
             env={"PATH": str(self._tools), "ENGINE": str(self.engine)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
-            check=False,
+            start_new_session=True,
         )
+
+    def run(self, *scripts: str, upgrade: str = "no") -> subprocess.CompletedProcess[str]:
+        with self.begin(*scripts, upgrade=upgrade) as process:
+            said, trouble = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(scripts, process.returncode, said, trouble)
+
+    def container(
+        self,
+        name: str,
+        *,
+        answers: bool = True,
+        running: bool = False,
+        refused: bool = False,
+        says: str = "",
+        needs: dict[str, str] | None = None,
+        writes: dict[str, str] | None = None,
+    ) -> str:
+        """Make one that answers, if what it needs to be in its files is there; return its id."""
+        place = self.engine / "containers" / name
+        for kind, files in (("needs", needs), ("writes", writes)):
+            for directory in ("config", "data"):
+                (place / kind / directory).mkdir(parents=True)
+            for file, content in (files or {}).items():
+                (place / kind / file).write_text(content)
+        identifier = f"{name}-{time.monotonic_ns()}"
+        (place / "id").write_text(f"{identifier}\n")
+        (place / "says").write_text(says and f"{says}\n")
+        for fact, holds in (("answers", answers), ("refused", refused), ("running", running)):
+            if holds:
+                (place / fact).touch()
+        return identifier
+
+    @property
+    def containers(self) -> dict[str, tuple[str, bool]]:
+        """Name -> id, and whether it runs."""
+        return {
+            place.name: ((place / "id").read_text().strip(), (place / "running").exists())
+            for place in sorted((self.engine / "containers").iterdir())
+        }
 
     def stale(self) -> str:
         done = self.run("stale.sh")
@@ -74,9 +160,12 @@ class Host:
         assert done.stderr == ""
         return done.stdout.strip()
 
-    def write(self, name: str, *, seconds_ago: float = 0) -> None:
+    def read(self, name: str) -> str:
+        return (self.directory / name).read_text()
+
+    def write(self, name: str, content: str = "", *, seconds_ago: float = 0) -> None:
         path = self.directory / name
-        path.write_text(name)
+        path.write_text(content or name)
         moment = time.time() - seconds_ago
         os.utime(path, (moment, moment))
 
@@ -85,7 +174,8 @@ class Host:
         (self.engine / "started").write_text(f"{moment:%Y-%m-%dT%H:%M:%S.%f}789Z\n")
 
     def calls(self) -> list[str]:
-        return (self.engine / "calls").read_text().splitlines()
+        calls = self.engine / "calls"
+        return calls.read_text().splitlines() if calls.exists() else []
 
 
 @pytest.fixture(params=["gnu", "busybox"])
@@ -95,7 +185,8 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in TOOLS:
-        found = shutil.which("busybox" if request.param == "busybox" else name)
+        # Debian's busybox is built without flock.
+        found = shutil.which("busybox" if request.param == "busybox" and name != "flock" else name)
         assert found
         (tools / name).symlink_to(found)
     docker = tools / "docker"
@@ -168,57 +259,228 @@ def test_a_reload_asks_for_news_only(host: Host) -> None:
     assert abs((datetime.datetime.now(datetime.UTC) - since).total_seconds()) < 30
 
 
-class TestDatabase:
-    """Copied before an upgrade, given back if that fails."""
+OLD = {"config/relay.toml": "old settings"}
+NEW = {"config/relay.toml": "new settings"}
+ONE = {"data/relay.db": "one"}
+TWO = {"data/relay.db": "two"}
+
+
+class TestSwap:
+    """A new container takes the old one's place, or the old one is there again as it was."""
+
+    @pytest.fixture
+    def old(self, host: Host) -> str:
+        """The relay as the last run left it. It knows neither new settings nor a new database."""
+        host.write("config/relay.toml", "old settings")
+        host.write("secrets/password_nas")
+        host.write("data/relay.db", "one")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        identifier = host.container("relay", running=True, needs=OLD | ONE)
+        host.write("config/relay.toml", "new settings")
+        host.write("secrets/password_camera")
+        return identifier
 
     @staticmethod
-    def copies(host: Host) -> dict[str, str]:
-        data = host.directory / "data"
-        return {
-            str(path.relative_to(data)): path.read_text()
-            for path in sorted(data.rglob("*"))
-            if path.is_file()
+    def swap(host: Host, upgrade: str = "no") -> tuple[str, str]:
+        """The outcome, and what it says besides."""
+        done = host.run("common.sh", "swap.sh", upgrade=upgrade)
+        word, said = re.fullmatch(r"(?:outcome=(\w+)\n)?(.*)", done.stdout, re.DOTALL).groups("")  # type: ignore[union-attr]
+        return word, said
+
+    def test_the_first_one_takes_its_place(self, host: Host) -> None:
+        host.write("config/relay.toml", "new settings")
+        new = host.container("relay-next", needs=NEW)
+        assert self.swap(host) == ("taken", "")
+        assert host.containers == {"relay": (new, True)}
+        assert host.read(".good/config/relay.toml") == "new settings"
+
+    def test_the_old_one_goes_when_the_new_one_answers(self, host: Host, old: str) -> None:
+        new = host.container("relay-next", needs=NEW)
+        assert self.swap(host) == ("taken", "")
+        assert host.containers == {"relay": (new, True)}
+        assert host.read(".good/config/relay.toml") == "new settings"
+        assert not (host.directory / ".swap").exists()
+
+    @pytest.mark.parametrize(
+        ("nature", "said"),
+        [
+            ({"answers": False, "says": "there is no such mailbox"}, "there is no such mailbox"),
+            ({"refused": True}, "port is already allocated"),
+        ],
+        ids=["does not answer", "does not start"],
+    )
+    def test_the_old_one_comes_back_with_its_settings(
+        self, host: Host, old: str, nature: dict[str, Any], said: str
+    ) -> None:
+        new = host.container("relay-next", **nature)
+        outcome, text = self.swap(host)
+        assert outcome == "back"
+        assert said in text
+        assert host.containers == {"relay": (old, True), "relay-next": (new, False)}
+        assert host.read("config/relay.toml") == "old settings"
+        assert sorted(path.name for path in (host.directory / "secrets").iterdir()) == ["password_nas"]
+        assert not (host.directory / ".swap").exists()
+
+    def test_an_upgrade_that_works_leaves_a_copy_of_the_database(self, host: Host, old: str) -> None:
+        host.container("relay-next", writes=TWO, needs=TWO)
+        assert self.swap(host, upgrade="yes")[0] == "taken"
+        assert host.read("data/relay.db") == "two"
+        assert host.read("data/.before-upgrade/relay.db") == "one"
+
+    def test_the_database_comes_back_if_the_old_one_needs_it(self, host: Host, old: str) -> None:
+        host.write("data/relay.db-wal", "one more")
+        host.container("relay-next", writes=TWO, answers=False, says="a migration failed")
+        outcome, text = self.swap(host, upgrade="yes")
+        assert outcome == "restored"
+        assert "a migration failed" in text
+        assert host.containers["relay"] == (old, True)
+        assert (host.read("data/relay.db"), host.read("data/relay.db-wal")) == ("one", "one more")
+        assert host.read("data/.failed-upgrade/relay.db") == "two"
+        assert not (host.directory / "data/.before-upgrade").exists()
+
+    def test_an_upgrade_that_fails_costs_no_copy_of_before(self, host: Host, old: str) -> None:
+        host.container("relay-next", needs=NEW)
+        assert self.swap(host, upgrade="yes")[0] == "taken"
+        host.write("data/relay.db", "one and more")
+        host.container("relay-next", answers=False)
+        assert self.swap(host, upgrade="yes")[0] == "back"
+        assert host.read("data/.before-upgrade/relay.db") == "one"
+        assert host.read("data/relay.db") == "one and more"
+
+    def test_a_change_that_is_no_upgrade_copies_no_database(self, host: Host, old: str) -> None:
+        host.container("relay-next")
+        assert self.swap(host)[0] == "taken"
+        assert not (host.directory / "data/.before-upgrade").exists()
+
+    def test_it_says_so_if_the_old_one_does_not_come_back(self, host: Host) -> None:
+        host.container("relay", answers=False, says="nor do I")
+        host.container("relay-next", answers=False, says="I do not work")
+        outcome, text = self.swap(host)
+        assert outcome == "lost"
+        assert text.index("I do not work") < text.index("nor do I")
+
+    def test_the_first_one_that_does_not_answer_stays_to_be_looked_at(self, host: Host) -> None:
+        new = host.container("relay-next", answers=False, says="I do not work")
+        assert self.swap(host) == ("alone", "I do not work\n")
+        assert host.containers == {"relay": (new, True)}
+
+    def test_a_removed_relay_has_a_database_too(self, host: Host) -> None:
+        host.write("data/relay.db", "one")
+        host.container("relay-next")
+        assert self.swap(host, upgrade="yes")[0] == "taken"
+        assert host.read("data/.before-upgrade/relay.db") == "one"
+
+    def test_without_a_new_one_nothing_is_touched(self, host: Host, old: str) -> None:
+        assert self.swap(host) == ("", "There is no container relay-next.\n")
+        assert host.containers == {"relay": (old, True)}
+
+    def test_two_at_once_are_one_after_the_other(self, host: Host, old: str) -> None:
+        new = host.container("relay-next")
+        both = [host.begin("common.sh", "swap.sh") for _ in range(2)]
+        said = sorted(process.communicate(timeout=60)[0] for process in both)
+        assert said == ["There is no container relay-next.\n", "outcome=taken\n"]
+        assert host.containers == {"relay": (new, True)}
+
+    def test_it_goes_on_to_its_end_when_nobody_listens_any_more(self, host: Host, old: str) -> None:
+        new = host.container("relay-next")
+        (host.engine / "slow").touch()
+        with host.begin("common.sh", "swap.sh") as process:
+            wait_until(lambda: (host.engine / "stopping").exists(), "the old one is being stopped")
+            assert process.stdout
+            assert process.stderr
+            process.stdout.close()
+            process.stderr.close()
+            for sign in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(process.pid, sign)
+            (host.engine / "slow").unlink()
+            process.wait(60)
+        assert host.containers == {"relay": (new, True)}
+
+    @pytest.mark.parametrize("host", ["gnu"], indirect=True)  # the same steps with either
+    @pytest.mark.parametrize("then", ["a good one", "a bad one"])
+    @pytest.mark.parametrize("first", ["a good one", "a bad one"])
+    def test_wherever_it_is_cut_off_the_next_one_ends_well(
+        self, host: Host, old: str, first: str, then: str, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        natures: dict[str, dict[str, Any]] = {
+            "a good one": {"writes": TWO, "needs": TWO},
+            "a bad one": {"writes": TWO, "answers": False},
         }
+        ground, saved = host.directory.parent, tmp_path_factory.mktemp("saved") / "ground"
+        shutil.copytree(ground, saved, symlinks=True)
+        for call in range(1, 40):
+            shutil.rmtree(ground)
+            shutil.copytree(saved, ground, symlinks=True)
+            once = host.container("relay-next", **natures[first])
+            (host.engine / "cut").write_text(str(len(host.calls()) + call))
+            done = host.run("common.sh", "swap.sh", upgrade="yes")
+            (host.engine / "cut").unlink()
+            if done.returncode == 0:
+                break
+            assert done.returncode == -signal.SIGKILL
+            # As the task does that makes it anew.
+            shutil.rmtree(host.engine / "containers/relay-next", ignore_errors=True)
+            again = host.container("relay-next", **natures[then])
+            outcome, _ = self.swap(host, upgrade="yes")
+            if then == "a good one":
+                assert outcome == "taken", call
+                assert host.containers == {"relay": (again, True)}
+            elif host.containers["relay"][0] == once:
+                assert first == "a good one", call  # it had shown that it works
+                assert outcome == "back", call
+            else:
+                assert outcome in {"back", "restored"}, call
+                assert host.containers == {"relay": (old, True), "relay-next": (again, False)}
+                assert host.read("data/relay.db") == "one"
+                assert host.read("config/relay.toml") == "old settings"
+        else:
+            raise AssertionError("it never came to its end")
+        assert call > 8
 
-    def test_there_may_be_none(self, host: Host) -> None:
-        copied = host.run("backup.sh")
-        assert (copied.returncode, copied.stdout) == (0, "")
-        assert not any(call.startswith("stop") for call in host.calls())
 
-    def test_it_is_copied_while_the_relay_stands_still(self, host: Host) -> None:
-        host.start(seconds_ago=60)
-        (host.directory / "data/relay.db").write_text("one")
-        copied = host.run("backup.sh")
-        assert (copied.returncode, copied.stdout) == (0, "copied\n")
-        assert host.calls()[-1] == "stop relay"
-        assert self.copies(host) == {"relay.db": "one", ".before-upgrade/relay.db": "one"}
+class TestFiles:
+    """Those that the relay works with are kept, and brought back."""
 
-    def test_a_relay_that_was_removed_has_a_database_too(self, host: Host) -> None:
-        (host.directory / "data/relay.db").write_text("one")
-        assert host.run("backup.sh").stdout == "copied\n"
+    def test_what_is_kept_is_what_there_is(self, host: Host) -> None:
+        host.write("config/relay.toml", "one")
+        host.write("secrets/password_nas")
+        (host.directory / "secrets/password_nas").chmod(0o400)
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        assert host.read(".good/config/relay.toml") == "one"
+        assert (host.directory / ".good").stat().st_mode & 0o777 == 0o700
+        assert (host.directory / ".good/secrets/password_nas").stat().st_mode & 0o777 == 0o400
+        host.write("config/relay.toml", "two")
+        (host.directory / "secrets/password_nas").unlink()
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        assert host.read(".good/config/relay.toml") == "two"
+        assert list((host.directory / ".good/secrets").iterdir()) == []
 
-    def test_what_the_new_one_wrote_is_kept_apart(self, host: Host) -> None:
-        data = host.directory / "data"
-        (data / "relay.db").write_text("one")
-        (data / "relay.db-wal").write_text("one more")
-        assert host.run("backup.sh").returncode == 0
-        (data / "relay.db").write_text("two")
-        (data / "relay.db-wal").unlink()
-        assert host.run("restore.sh").returncode == 0
-        kept = self.copies(host)
-        assert (kept["relay.db"], kept["relay.db-wal"]) == ("one", "one more")
-        assert kept[".failed-upgrade/relay.db"] == "two"
-        assert host.calls()[-1] == "start relay"
+    def test_nothing_is_written_if_nothing_has_changed(self, host: Host) -> None:
+        host.write("config/relay.toml", "one")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        kept = (host.directory / ".good").stat().st_ino
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        assert (host.directory / ".good").stat().st_ino == kept
 
-    def test_an_upgrade_that_fails_costs_no_copy_of_before(self, host: Host) -> None:
-        database = host.directory / "data/relay.db"
-        for version in ("one", "two"):
-            database.write_text(version)
-            assert host.run("backup.sh").returncode == 0
-        assert host.run("discard.sh").returncode == 0
-        assert self.copies(host) == {"relay.db": "two", ".before-upgrade/relay.db": "one"}
-        assert host.run("discard.sh").returncode == 0
-        assert self.copies(host) == {"relay.db": "two"}
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_they_come_back_and_a_relay_that_does_not_answer_is_restarted(
+        self, host: Host, answers: bool
+    ) -> None:
+        host.write("config/relay.toml", "old settings")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        host.container("relay", running=answers, needs=OLD)
+        host.write("config/relay.toml", "new settings")
+        host.write("config/.more")
+        done = host.run("common.sh", "undo.sh")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert host.read("config/relay.toml") == "old settings"
+        assert not (host.directory / "config/.more").exists()
+        assert ("restart relay" in host.calls()) != answers
+
+    def test_it_is_told_if_even_that_does_not_help(self, host: Host) -> None:
+        host.container("relay", answers=False, says="nothing helps")
+        done = host.run("common.sh", "undo.sh")
+        assert (done.returncode, done.stdout) == (1, "nothing helps\n")
 
 
 def test_a_survey_says_what_there_is(host: Host) -> None:

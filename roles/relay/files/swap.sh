@@ -14,6 +14,7 @@
 trap '' HUP INT TERM PIPE
 next=$name-next before=$name-before
 exec 9>.swap.lock && flock 9 || exit 1
+[ -n "$(id_of "$next")" ] || { echo "There is no container $next."; exit 1; }
 
 copy_database() {
     cd data || return 1
@@ -34,7 +35,13 @@ restore_database() {
     for file in relay.db relay.db-wal relay.db-shm; do
         [ ! -e "data/$file" ] || mv -f "data/$file" data/.failed-upgrade/ || return 1
     done
-    cp -p data/.before-upgrade/* data/
+    # The database itself comes last: while it is missing, it is known that this was cut off.
+    rm -rf data/.restored
+    mkdir -m 700 data/.restored && cp -p data/.before-upgrade/* data/.restored/ || return 1
+    for file in relay.db-wal relay.db; do
+        [ ! -e "data/.restored/$file" ] || mv "data/.restored/$file" data/ || return 1
+    done
+    rm -rf data/.restored
 }
 
 forget_copy() {
@@ -48,7 +55,7 @@ if [ -e .swap ]; then
     case $old in
         # What has the name now, if it is not the old one, never showed that it works.
         none | "$(id_of "$before")") docker rm --force "$name" >/dev/null 2>&1 ;;
-        "$(id_of "$name")") ;;
+        "$(id_of "$name")") docker stop "$name" >/dev/null ;;
         *) rm -f .swap ;; # somebody has tidied up
     esac
 fi
@@ -63,6 +70,7 @@ if [ ! -e .swap ]; then
     old=${old:-none}
     echo "$old $copied" >.swap
 fi
+[ "$copied" = no ] || [ -e data/relay.db ] || restore_database || exit 1
 [ "$(id_of "$name")" != "$old" ] || docker rename "$name" "$before" || exit 1
 
 said=
@@ -81,6 +89,8 @@ if [ "$old" != none ]; then
     docker rename "$name" "$next" # so that somebody can look at it
     docker rename "$before" "$name"
     restore_files
+    # It worked: it may take its time.
+    [ "$seconds" -ge 60 ] || seconds=60
     docker start "$name" >/dev/null 2>&1
     if answers "$name"; then
         outcome=back
@@ -94,4 +104,4 @@ What ran before says: $(end_of_log "$name")"
     [ "$outcome" = lost ] || [ "$copied" = no ] || forget_copy
 fi
 rm -f .swap
-printf 'outcome=%s\n%s\n' "$outcome" "$said"
+printf 'outcome=%s\n%s\n' "$outcome" "${said:-nothing}"
