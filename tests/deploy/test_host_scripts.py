@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ answers() {
 
 case "$*" in
     inspect*StartedAt*) cat "$ENGINE/started" 2>/dev/null ;;
+    inspect*'{{.Id}} {{'*) there && paste -d " " "$last/id" "$last/labels" ;;
     inspect*'{{.Id}}'*) there && cat "$last/id" ;;
     inspect*RestartCount*) there && echo 0 ;;
     inspect*State.Status*) there && if answers "$last"; then echo running; else echo exited; fi ;;
@@ -92,23 +94,25 @@ class Host:
     """A directory as the relay's, and the tools to work in it."""
 
     def __init__(self, ground: Path, tools: Path) -> None:
-        self.directory, self.engine, self._tools = ground / "it's here", ground / "engine", tools
+        self.directory, self.engine, self.tools = ground / "it's here", ground / "engine", tools
         for name in ("config", "secrets", "certs", "data"):
             (self.directory / name).mkdir(parents=True)
         (self.engine / "containers").mkdir(parents=True)
         (self.engine / "log").write_text("")
 
-    def begin(self, *scripts: str, upgrade: str = "no") -> subprocess.Popen[str]:
-        """The scripts one after another, as one."""
+    def begin(
+        self, *scripts: str, upgrade: str = "no", kind: str = "docker", directory: str = ""
+    ) -> subprocess.Popen[str]:
+        """The scripts one after another, as one. Each is a file's name, or its text."""
         variables = (
-            f"name=relay; directory={shlex.quote(str(self.directory))}; kind=docker; network=mail;"
-            f" wanted=an-image; seconds=3; upgrade={upgrade};"
+            f"name=relay; directory={shlex.quote(directory or str(self.directory))}; kind={kind};"
+            f" network=mail; wanted=an-image; seconds=3; upgrade={upgrade};"
             " reloaded='config/relay.toml secrets/password_nas'; gone=secrets/password_old\n"
         )
-        text = "\n".join((SCRIPTS / script).read_text() for script in scripts)
+        text = "\n".join((SCRIPTS / each).read_text() if each.endswith(".sh") else each for each in scripts)
         return subprocess.Popen(
-            [self._tools / "sh", "-c", variables + text],
-            env={"PATH": str(self._tools), "ENGINE": str(self.engine)},
+            [self.tools / "sh", "-c", variables + text],
+            env={"PATH": str(self.tools), "ENGINE": str(self.engine)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,6 +132,7 @@ class Host:
         running: bool = False,
         refused: bool = False,
         says: str = "",
+        labels: str = "",
         needs: dict[str, str] | None = None,
         writes: dict[str, str] | None = None,
     ) -> str:
@@ -140,6 +145,7 @@ class Host:
                 (place / kind / file).write_text(content)
         identifier = f"{name}-{time.monotonic_ns()}"
         (place / "id").write_text(f"{identifier}\n")
+        (place / "labels").write_text(f"{labels}\n")
         (place / "says").write_text(says and f"{says}\n")
         for fact, holds in (("answers", answers), ("refused", refused), ("running", running)):
             if holds:
@@ -483,12 +489,114 @@ class TestFiles:
         assert (done.returncode, done.stdout) == (1, "nothing helps\n")
 
 
-def test_a_survey_says_what_there_is(host: Host) -> None:
-    (host.directory / "config/.image").write_text("relay:1.2.3\nsha256:abc\n")
-    surveyed = host.run("survey.sh")
-    assert surveyed.returncode == 0, surveyed.stderr
-    said = dict(line.split("=", 1) for line in surveyed.stdout.splitlines())
-    assert (said["good_image"], said["good_id"]) == ("relay:1.2.3", "sha256:abc")
-    assert int(said["free_mb"]) > 0
-    assert int(said["docker_free_mb"]) > 0
-    assert set(map(int, said["listening"].split())) <= set(range(65536))
+# What /etc and /boot have at those versions, as unraid/webgui reads it at the tags 6.12.15, 7.0.1 and 7.3.2.
+LAYOUTS = {
+    "6.12.15": {
+        "etc/unraid-version": 'version="6.12.15"\n',
+        "boot/config/docker.cfg": 'DOCKER_ENABLED="yes"\nDOCKER_IMAGE_FILE="/mnt/user/docker.img"\n',
+        "boot/config/shares/appdata.cfg": 'shareUseCache="prefer"\nshareCachePool="ssd"\n',
+    },
+    # A pool can be the second storage of a share, and the array may be missing.
+    "7.0.1": {
+        "etc/unraid-version": 'version="7.0.1"\n',
+        "boot/config/docker.cfg": 'DOCKER_ENABLED="yes"\nDOCKER_CUSTOM_NETWORKS=""\n',
+        "boot/config/shares/appdata.cfg": 'shareCachePool="ssd"\nshareCachePool2=""\nshareUseCache="only"\n',
+    },
+    "7.3.2": {
+        "etc/unraid-version": 'version="7.3.2"\n',
+        "boot/config/docker.cfg": 'DOCKER_ENABLED="yes"\nDOCKER_ALLOW_ACCESS=""\nDOCKER_BACKINGFS="zfs"\n',
+        "boot/config/shares/appdata.cfg": 'shareCachePool2="b"\nshareCachePool="ssd"\nshareUseCache="yes"\n',
+    },
+}
+
+
+class TestSurvey:
+    """It says what the host is like."""
+
+    @staticmethod
+    def said(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+        assert done.returncode == 0, done.stderr
+        return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+    @pytest.fixture
+    def unraid(self, host: Host, tmp_path: Path) -> Callable[..., dict[str, str]]:
+        """What it says of an Unraid server that has these files, and these things mounted."""
+
+        def survey(files: dict[str, str], *mounted: str) -> dict[str, str]:
+            root = tmp_path / "root"
+            name = 'NAME="Media"\ntimeZone="Europe/Vienna"\nfsState="Started"\n'
+            for path, content in {"var/local/emhttp/var.ini": name, **files}.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(content)
+            for path in (*mounted, "mnt/user/appdata"):
+                (root / path).mkdir(parents=True, exist_ok=True)
+            # What is mounted is what it is told, and each has as much room as its name is long.
+            places = " ".join(f"{root}/{each}" for each in mounted)
+            stubs = f'mountpoint() {{ case " {places} " in *" $2 "*) ;; *) return 1 ;; esac; }}\n'
+            stubs += 'df() { echo; echo "- - - $((${#2} * 1024)) - -"; }\n'
+            script = (SCRIPTS / "survey.sh").read_text()
+            script = re.sub(r"(?<![\w}])/(etc|boot|var/l|mnt)", rf"{root}/\1", script)
+            process = host.begin(stubs, script, kind="unraid", directory=f"{root}/mnt/user/appdata/relay")
+            said, trouble = process.communicate(timeout=60)
+            done = subprocess.CompletedProcess("survey.sh", process.returncode, said, trouble)
+            return self.said(done) | {"df": str(root)}
+
+        return survey
+
+    @pytest.mark.parametrize("version", LAYOUTS)
+    def test_of_each_unraid_it_knows_version_name_and_the_pool_of_the_share(
+        self, unraid: Callable[..., dict[str, str]], version: str
+    ) -> None:
+        said = unraid(LAYOUTS[version], "mnt/user", "mnt/ssd", "mnt/user0", "var/lib/docker")
+        assert (said["unraid"], said["hostname"], said["timezone"]) == (version, "Media", "Europe/Vienna")
+        assert (said["array"], said["share"], said["docker_enabled"]) == ("Started", "mounted", "yes")
+        assert said["docker_storage"] == "mounted"
+        assert int(said["free_mb"]) == len(f"{said['df']}/mnt/ssd")
+
+    @pytest.mark.parametrize(
+        ("share", "mounted", "judged"),
+        [
+            ('shareUseCache="no"\n', ["mnt/user", "mnt/user0"], "mnt/user0"),
+            ('shareUseCache="only"\nshareCachePool="gone"\n', ["mnt/user"], "mnt/user/appdata"),
+            ("", ["mnt/user"], "mnt/user/appdata"),
+        ],
+        ids=["on the array", "a pool that is not there", "no settings"],
+    )
+    def test_free_is_what_a_new_file_of_the_share_can_have(
+        self, unraid: Callable[..., dict[str, str]], share: str, mounted: list[str], judged: str
+    ) -> None:
+        said = unraid({"boot/config/shares/appdata.cfg": share}, *mounted)
+        assert int(said["free_mb"]) == len(f"{said['df']}/{judged}")
+
+    def test_there_is_an_image_that_worked(self, host: Host) -> None:
+        (host.directory / "config/.image").write_text("relay:1.2.3\nsha256:abc\n")
+        said = self.said(host.run("survey.sh"))
+        assert (said["good_image"], said["good_id"]) == ("relay:1.2.3", "sha256:abc")
+        assert int(said["free_mb"]) > 0
+        assert int(said["docker_free_mb"]) > 0
+        assert set(map(int, said["listening"].split())) <= set(range(65536))
+
+    @pytest.mark.parametrize("name", ["relay-next", "relay-before", "relay-check"])
+    def test_another_container_with_a_name_that_a_swap_needs_is_named(self, host: Host, name: str) -> None:
+        assert self.said(host.run("survey.sh"))["foreign"] == ""
+        host.container(name, labels="somebody")
+        assert self.said(host.run("survey.sh"))["foreign"] == name
+
+    def test_what_a_swap_left_is_not_another(self, host: Host) -> None:
+        host.container("relay-next", labels="ansible")
+        adopted = host.container("relay-before")
+        (host.directory / ".swap").write_text(f"{adopted} no\n")
+        assert self.said(host.run("survey.sh"))["foreign"] == ""
+
+    def test_it_waits_for_a_swap_that_goes_on(self, host: Host) -> None:
+        host.container("relay", running=True)
+        host.container("relay-next", labels="ansible")
+        (host.engine / "slow").touch()
+        with host.begin("common.sh", "swap.sh"):
+            wait_until(lambda: (host.engine / "stopping").exists(), "the old one is being stopped")
+            with host.begin("survey.sh") as survey:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    survey.wait(0.3)
+                (host.engine / "slow").unlink()
+                said, _ = survey.communicate(timeout=60)
+        assert "\nforeign=\n" in said
