@@ -24,7 +24,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Tell what can be set
+- name: Report what can be set
   ansible.builtin.debug:
     msg: "{{ lookup('role_variables', '../roles').image }}"
 """

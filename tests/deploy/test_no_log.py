@@ -23,9 +23,9 @@ SHOWN = {
     ("relay", "Validate | Have the whole certificate"): "the path of a file",
     ("relay", "Validate | Have a certificate that can be read"): "the path of a file",
     ("relay", "Finish the change of the vault's key that was interrupted"): "only whether there is one",
-    ("preflight", "Values | Have them filled in"): "only words of the example inventory",
+    ("preflight", "Ensure the example's blanks are filled in"): "only words of the example inventory",
     ("relay", "Validate | Connect to Docker as to everything else"): "only if there is one",
-    ("verify", "Gmail | Tell what to enter"): "the password only with verify_show_password",
+    ("verify", "Report what to enter in Gmail"): "the password only with verify_show_password",
 }
 
 

@@ -212,5 +212,5 @@ def test_a_variable_of_a_role_that_comes_later(tmp_path: Path) -> None:
 def test_to_remove_all_does_not_start_the_sandbox(controller: Controller) -> None:
     controller.variables["preflight_sandbox"] = True
     played = controller.play("playbooks/uninstall.yml", "--list-tasks")
-    assert "preflight : Check | Know every variable" in played.output
+    assert "preflight : Ensure every variable is one that a role reads" in played.output
     assert "Start the sandbox" not in played.output
