@@ -20,11 +20,11 @@ CONDITIONS = ("when", "that", "until", "changed_when", "failed_when")
 
 # Tasks that name a secret and show none. Each has its reason.
 SHOWN = {
-    ("relay", "Validate | Have the whole certificate"): "the path of a file",
-    ("relay", "Validate | Have a certificate that can be read"): "the path of a file",
+    ("relay", "Ensure the certificate has its key"): "the path of a file",
+    ("relay", "Ensure the certificate can be read"): "the path of a file",
     ("relay", "Finish the change of the vault's key that was interrupted"): "only whether there is one",
     ("preflight", "Ensure the example's blanks are filled in"): "only words of the example inventory",
-    ("relay", "Validate | Connect to Docker as to everything else"): "only if there is one",
+    ("relay", "Ensure Docker is reached as everything else is"): "only if there is one",
     ("verify", "Report what to enter in Gmail"): "the password only with verify_show_password",
 }
 
