@@ -20,6 +20,7 @@ from bench.upstream import Upstream
 
 _ROOT = Path(__file__).parents[2]
 _PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
+_INVENTORY = "--inventory=inventories/sandbox"
 _IDLE_AIM = 20.0
 """Seconds."""
 _ROUNDS = 3
@@ -93,7 +94,7 @@ class _Play:
         self._environment = os.environ | bases()
 
     def __call__(self, playbook: str) -> _Run:
-        command = [str(_PLAYBOOK), playbook, "--extra-vars", json.dumps(self._variables)]
+        command = [str(_PLAYBOOK), _INVENTORY, playbook, "--extra-vars", json.dumps(self._variables)]
         start = perf_counter()
         done = subprocess.run(
             command,

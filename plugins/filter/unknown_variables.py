@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -12,35 +12,28 @@ DOCUMENTATION = r"""
 name: unknown_variables
 short_description: Variables of ours that no role knows
 description:
-  - Looks at the names that begin as ours do, and returns a sentence on each that no role has among its
-    arguments.
-positional: known, prefixes
+  - Looks at the names that begin as a role of ours does, such as C(relay_), and returns a sentence on
+    each that no role has among its arguments. Other names are not looked at.
+positional: roles
 options:
   _input:
     description: The names of a host's variables, or a mapping with these names.
     type: raw
     required: true
-  known:
-    description: The names that there are.
-    type: list
-    elements: str
-    required: true
-  prefixes:
-    description: What our names begin with. Others are not looked at.
-    type: list
-    elements: str
+  roles:
+    description: The roles that there are, each with the names of its arguments.
+    type: dict
     required: true
 """
 
 EXAMPLES = r"""
-- name: Refuse what nobody reads
+- name: Ensure every variable is one that a role reads
   ansible.builtin.assert:
     that: __unknown | length == 0
     fail_msg: "{{ __unknown | join('\n') }}"
   vars:
-    __names: "{{ lookup('ansible.builtin.varnames', '^(relay|image)_', wantlist=true) }}"
-    __known: "{{ lookup('role_variables', '../roles', wantlist=true) }}"
-    __unknown: "{{ __names | unknown_variables(__known, ['relay_', 'image_']) }}"
+    __names: "{{ hostvars[inventory_hostname] | list }}"
+    __unknown: "{{ __names | unknown_variables(lookup('role_variables', '../roles')) }}"
 """
 
 RETURN = r"""
@@ -60,15 +53,14 @@ class FilterModule:
         return {"unknown_variables": unknown_variables}
 
 
-def unknown_variables(names: Iterable[str], known: Iterable[str], prefixes: Iterable[str]) -> list[str]:
-    """Return a sentence on each name that begins with a prefix and is not known."""
-    for argument, value in (("known", known), ("prefixes", prefixes)):
-        if isinstance(value, str):
-            raise AnsibleFilterError(f"unknown_variables: {argument} is {value!r}. It must be a list.")
-    there_are = sorted(known)
-    ours = tuple(prefixes)
-    unknown = sorted(name for name in {*names} - {*there_are} if name.startswith(ours))
-    return [f"{name}: there is no such variable.{_meant(name, there_are)}" for name in unknown]
+def unknown_variables(names: Iterable[str], roles: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a sentence on each name that begins as a role does and is none of the roles' arguments."""
+    if not isinstance(roles, Mapping):
+        raise AnsibleFilterError(f"unknown_variables: roles is {roles!r}. It must be a mapping.")
+    known = sorted({name for arguments in roles.values() for name in arguments})
+    ours = tuple(f"{role}_" for role in roles)
+    unknown = sorted(name for name in {*names} - {*known} if name.startswith(ours))
+    return [f"{name}: there is no such variable.{_meant(name, known)}" for name in unknown]
 
 
 def _meant(name: str, known: list[str]) -> str:

@@ -53,7 +53,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Have the relay's secrets at hand
+- name: Ensure the relay's secrets are kept
   generated_secrets:
     path: "{{ inventory_dir }}/secrets/{{ inventory_hostname }}.yml"
     secrets:
@@ -63,7 +63,7 @@ EXAMPLES = r"""
   register: __relay_secrets
   no_log: true
 
-- name: Make a new relay password
+- name: Ensure the relay password is a new one
   generated_secrets:
     path: "{{ inventory_dir }}/secrets/{{ inventory_hostname }}.yml"
     secrets:

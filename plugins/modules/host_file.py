@@ -79,7 +79,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Make the directory for secrets
+- name: Ensure the directory for secrets is present
   host_file:
     path: /mnt/user/appdata/smtp-relay/secrets
     state: directory
@@ -87,7 +87,7 @@ EXAMPLES = r"""
     owner: "99"
     group: "100"
 
-- name: Put a secret there
+- name: Ensure a secret is in its file
   host_file:
     path: /mnt/user/appdata/smtp-relay/secrets/relay_password
     content: "{{ relay_password }}"
@@ -96,13 +96,13 @@ EXAMPLES = r"""
     group: "100"
   no_log: true
 
-- name: Put the template on the boot device, which has no modes
+- name: Ensure the template is on the boot device, which has no modes
   host_file:
     path: /boot/config/plugins/dockerMan/templates-user/my-smtp-relay.xml
     content: "{{ lookup('ansible.builtin.template', 'template.xml.j2') }}"
     create_parents: true
 
-- name: Remove it all
+- name: Ensure the directory is absent
   host_file:
     path: /mnt/user/appdata/smtp-relay
     state: absent

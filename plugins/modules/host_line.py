@@ -51,13 +51,13 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Start the relay with the array, and wait five seconds after it
+- name: Ensure the relay starts with the array, and the next container five seconds after it
   host_line:
     path: /var/lib/docker/unraid-autostart
     match: '^smtp-relay(\s|$)'
     line: smtp-relay 5
 
-- name: Start it no more
+- name: Ensure the relay does not start with the array
   host_line:
     path: /var/lib/docker/unraid-autostart
     match: '^smtp-relay(\s|$)'

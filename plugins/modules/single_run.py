@@ -26,7 +26,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Be the only run on this inventory
+- name: Ensure this is the only run on this inventory
   single_run:
     path: "{{ inventory_dir }}/.run"
   run_once: true

@@ -87,7 +87,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Submit a message as Gmail would
+- name: Ensure a message is submitted as Gmail would
   smtp_submission:
     host: 192.168.1.10
     hostname: smtp.example.org

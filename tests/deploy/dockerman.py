@@ -444,9 +444,7 @@ def _capabilities(names: list[str] | None) -> list[str]:
 
 def _bindings(ports: dict[str, list[dict[str, str]] | None] | None) -> dict[str, list[str]]:
     return {
-        port: sorted(
-            f"{'' if b['HostIp'] == '0.0.0.0' else b['HostIp']}:{b['HostPort']}" for b in bindings or []
-        )
+        port: sorted(f"{binding['HostIp']}:{binding['HostPort']}" for binding in bindings or [])
         for port, bindings in (ports or {}).items()
     }
 

@@ -44,8 +44,12 @@ class Role:
     def __init__(self, name: str, given: Mapping[str, Any]) -> None:
         directory = ROLES / name
         self._variables = {
-            **read(directory / "defaults/main.yml"),
-            **read(directory / "vars/main.yml"),
+            **{
+                name: value
+                for file in ("defaults/main.yml", "vars/main.yml")
+                if (directory / file).exists()
+                for name, value in read(directory / file).items()
+            },
             "role_path": str(directory),
             "ansible_search_path": [str(directory), str(REPOSITORY)],
             "inventory_dir": "/inventory",

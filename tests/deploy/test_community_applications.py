@@ -155,7 +155,7 @@ def test_ports_paths_and_links_are_those_of_the_role(template: ET.Element, role:
     for kind in ("Port", "Path"):
         theirs = configs(ours, kind)
         for target, element in configs(template, kind).items():
-            # Ansible's port has an address before it. Here nobody could type one: the field takes digits alone.
+            # Ansible's port has an address before it. Here nobody could type one: the field takes digits.
             value = (theirs[target].text or "").rpartition(":")[2]
             assert (element.text, element.attrib["Mode"]) == (value, theirs[target].attrib["Mode"])
     assert configs(ours, "Port").keys() == configs(template, "Port").keys()

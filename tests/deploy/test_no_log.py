@@ -23,9 +23,9 @@ SHOWN = {
     ("relay", "Ensure the certificate has its key"): "the path of a file",
     ("relay", "Ensure the certificate can be read"): "the path of a file",
     ("relay", "Finish the change of the vault's key that was interrupted"): "only whether there is one",
-    ("preflight", "Values | Have them filled in"): "only words of the example inventory",
+    ("preflight", "Ensure the example's blanks are filled in"): "only words of the example inventory",
     ("relay", "Ensure Docker is reached as everything else is"): "only if there is one",
-    ("verify", "Gmail | Tell what to enter"): "the password only with verify_show_password",
+    ("verify", "Report what to enter in Gmail"): "the password only with verify_show_password",
 }
 
 

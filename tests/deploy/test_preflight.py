@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .playing import NO_SUCH_PLUGIN, NOT_THERE, Controller
-from .rendering import REPOSITORY
+from .rendering import REPOSITORY, ROLES, Role, read
 
 PERMISSION_DENIED = "permission denied while trying to connect to the Docker daemon socket"
 NOT_RUNNING = (
@@ -28,7 +29,9 @@ def refused(controller: Controller, *options: str, playbook: str = "playbooks/pr
 
 
 def test_nothing_is_wrong_with_this_machine(controller: Controller) -> None:
-    played = controller.play("playbooks/preflight.yml", ON_THE_CONTROLLER)
+    """Nor where a command has two playbooks: what the first has set is no variable that nothing reads."""
+    twice = str(REPOSITORY / "playbooks/preflight.yml")
+    played = controller.play("playbooks/preflight.yml", ON_THE_CONTROLLER, twice)
     assert played.code == 0, played.output
 
 
@@ -184,10 +187,30 @@ def test_an_old_ansible(controller: Controller) -> None:
 def test_a_variable_that_there_is_not(controller: Controller, playbook: str) -> None:
     text = refused(controller, "--extra-vars=relay_purg=true", playbook=playbook)
     assert "relay_purg: there is no such variable. Did you mean relay_purge?" in text
+    assert "One of your own, that no role shall read, needs another beginning than a role's name" in text
+
+
+def test_a_variable_of_a_role_that_comes_later(tmp_path: Path) -> None:
+    """Which names are ours is told by the roles that there are."""
+    roles = shutil.copytree(ROLES, tmp_path / "roles")
+    (roles / "tunnel/meta").mkdir(parents=True)
+    (roles / "tunnel/meta/argument_specs.yml").write_text(
+        "argument_specs: {main: {options: {tunnel_token: {}}}}"
+    )
+    names = ["tunnel_token", "tunnel_tokn", "tunnelling", *(f"{role.name}_x" for role in ROLES.iterdir())]
+    check = next(task for task in read(ROLES / "preflight/tasks/check.yml") if "unknown" in str(task))
+    role = Role(
+        "preflight", {"role_path": str(roles / "preflight"), "hostvars": {"tower": dict.fromkeys(names)}}
+    )
+    unknown = role.extended({"item": "tower"}).evaluated(check["vars"]["__preflight_unknown"])
+    assert [sentence.partition(":")[0] for sentence in unknown] == sorted(
+        {*names} - {"tunnel_token", "tunnelling"}
+    )
+    assert "tunnel_tokn: there is no such variable. Did you mean tunnel_token?" in unknown
 
 
 def test_to_remove_all_does_not_start_the_sandbox(controller: Controller) -> None:
     controller.variables["preflight_sandbox"] = True
     played = controller.play("playbooks/uninstall.yml", "--list-tasks")
-    assert "preflight : Check | Know every variable" in played.output
+    assert "preflight : Ensure every variable is one that a role reads" in played.output
     assert "Start the sandbox" not in played.output

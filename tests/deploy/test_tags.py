@@ -1,4 +1,4 @@
-"""Each step of a role runs alone, by a tag of its own: ansible-playbook site.yml --tags image_build"""
+"""Each step runs alone, by a tag of its own that Ansible lists and docs/deploying.md explains."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pytest
 
 from .rendering import REPOSITORY
 
-STEPS = {
-    "site.yml": {
-        "preflight": {"preflight_check", "preflight_sandbox"},
-        "image": {"image_login", "image_build", "image_push"},
-    },
-    "playbooks/uninstall.yml": {"preflight": {"preflight_check"}, "image": {"image_uninstall"}},
-}
+PLAYBOOKS = [
+    "site.yml",
+    *sorted(f"playbooks/{file.name}" for file in (REPOSITORY / "playbooks").glob("*.yml")),
+]
+
+Task = tuple[str, set[str]]
+"""its name, with its role before it, and its tags"""
 
 
 @cache
-def tags(playbook: str) -> list[tuple[str, str, set[str]]]:
-    """The role (none where one is included), the name and the tags of each task, as Ansible lists them."""
+def listed() -> dict[str, list[Task]]:
+    """The tasks of each playbook as Ansible lists them, for which it needs no inventory."""
     program = Path(sys.executable).with_name("ansible-playbook")
-    listed = subprocess.run(
-        [program, "--list-tasks", "--inventory=inventories/sandbox", playbook],
+    said = subprocess.run(
+        [program, "--list-tasks", *PLAYBOOKS],
         cwd=REPOSITORY,
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -35,16 +35,34 @@ def tags(playbook: str) -> list[tuple[str, str, set[str]]]:
         timeout=100,
         check=True,
     ).stdout
-    found = re.findall(r"^ +(?:(\w+) : )?(.+?)\s+TAGS: \[(.*)\]$", listed, re.MULTILINE)
-    return [(role, name, {*words.split(", ")} - {""}) for role, name, words in found]
+    _, *parts = re.split(r"^playbook: (.+)$", said, flags=re.MULTILINE)
+    tasks = re.compile(r"^ {6}(.+?)\s+TAGS: \[(.*)\]$", re.MULTILINE)
+    return {
+        playbook: [(name, {*words.split(", ")} - {""}) for name, words in tasks.findall(text)]
+        for playbook, text in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
-@pytest.mark.parametrize(
-    ("playbook", "role"), [(playbook, role) for playbook, roles in STEPS.items() for role in roles]
-)
-def test_each_step_has_its_tag(playbook: str, role: str) -> None:
-    steps = STEPS[playbook][role]
-    listed = tags(playbook)
-    assert {word for _, _, words in listed for word in words if word.startswith(f"{role}_")} == steps
-    ours = [(name, words) for owner, name, words in listed if owner == role]
-    assert [name for name, words in ours if not words & {*steps, "always"}] == []
+def explained() -> dict[str, set[str]]:
+    """The tags of each playbook, as the page's table has them."""
+    found: dict[str, set[str]] = {playbook: set() for playbook in PLAYBOOKS}
+    rows = re.findall(
+        r"^\| (`\w+`.*) \| .+ \| (.+) \|$", (REPOSITORY / "docs/deploying.md").read_text(), re.MULTILINE
+    )
+    assert rows
+    for tags, places in rows:
+        named = {name for name in PLAYBOOKS if f"`{name.removeprefix('playbooks/')}`" in places}
+        for playbook in set(PLAYBOOKS) - named if places.startswith("all") else named:
+            found[playbook] |= set(re.findall(r"`(\w+)`", tags))
+    return found
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_each_tag_is_listed_and_explained(playbook: str) -> None:
+    tags = {tag for _, words in listed()[playbook] for tag in words} - {"always"}
+    assert tags == explained()[playbook]
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_each_task_has_a_tag(playbook: str) -> None:
+    assert [name for name, words in listed()[playbook] if not words] == []

@@ -28,7 +28,7 @@ def wanted(world) -> dict[str, Any]:
 
 def test_a_second_run_is_refused_while_one_goes_on(play, wanted) -> None:
     with play.begun("playbooks/relay.yml", **wanted) as first:
-        first.wait_for("Know every variable")
+        first.wait_for("Ensure every variable is one that a role reads")
         second = play("playbooks/relay.yml", **wanted)
         first.interrupt()
     assert second.code == 2, second.tail

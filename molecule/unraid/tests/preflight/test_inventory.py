@@ -129,4 +129,4 @@ def test_a_variable_that_nothing_reads_is_refused(refusals, contents) -> None:
         "The inventory has variables that nothing reads: relay_prot: there is no such variable."
         " Did you mean relay_port?"
     )
-    assert sentence.endswith("All variables are in the README of each role")
+    assert sentence.endswith('needs another beginning than a role\'s name and "_"')
