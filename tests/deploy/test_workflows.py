@@ -1,21 +1,19 @@
 """The GitHub workflows: what zizmor and the schemas do not check; and the scripts beside them."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-GITHUB = ROOT / ".github"
+from .workflows import GITHUB, ROOT, load, read_script
+
 PATHS = sorted((GITHUB / "workflows").iterdir())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 NAMES = ["ci", "image", "release", "scan"]
@@ -26,13 +24,6 @@ SCANNERS = re.compile(
 )
 # Triggers that run with the repository's secrets on what a stranger wrote.
 DANGEROUS = {"pull_request_target", "workflow_run", "issue_comment", "issues", "discussion"}
-
-
-def load(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text("utf-8"))
-    assert isinstance(document, dict)
-    # YAML 1.1 reads the key `on` as true.
-    return {"on" if key is True else key: value for key, value in document.items()}
 
 
 def triggers(workflow: dict[str, Any]) -> set[str]:
@@ -72,15 +63,6 @@ def for_pull_requests(workflow: dict[str, Any], job: dict[str, Any]) -> bool:
     needed = job.get("needs", [])
     needed = [needed] if isinstance(needed, str) else needed
     return all(for_pull_requests(workflow, workflow["jobs"][name]) for name in needed)
-
-
-def read_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, GITHUB / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_these_are_all() -> None:
@@ -277,9 +259,30 @@ def test_the_tags_move_last() -> None:
     assert "push-by-digest=true" in build["with"]["outputs"]
     assert "push" not in build["with"]
     scripts = [step.get("run", "") for step in publish[publish.index(build) :]]
-    order = ["check_index.py", "docker run", "imagetools create"]
+    order = ["check_index.py", "docker run", "point_tags.py"]
     at = [next(number for number, script in enumerate(scripts) if part in script) for part in order]
     assert at == sorted(set(at))
+
+
+def test_a_run_brings_its_own_tags_alone() -> None:
+    """A release moves no sha-, and what moves from release to release is point_tags.py's to decide."""
+    [meta] = [step["with"] for step in image()["jobs"]["publish"]["steps"] if step.get("id") == "meta"]
+    assert meta["flavor"] == "latest=false"
+    assert meta["tags"].splitlines() == [
+        "type=ref,event=branch",
+        "type=sha,enable=${{ github.ref_type == 'branch' }}",
+        "type=semver,pattern={{version}}",
+    ]
+
+
+def test_publishing_can_be_made_to_ask() -> None:
+    """An environment for main and one for releases; no other job holds what publishes."""
+    assert (
+        image()["jobs"]["publish"]["environment"] == "${{ github.ref_type == 'tag' && 'release' || 'main' }}"
+    )
+    for where, _, job in jobs():
+        if privileges(job) & {"packages", "secrets.GHCR_TOKEN"} and "uses" not in job:
+            assert "environment" in job, where
 
 
 def test_both_architectures_are_built_checked_and_started() -> None:
@@ -291,7 +294,7 @@ def test_both_architectures_are_built_checked_and_started() -> None:
         ]
         assert "linux/amd64,linux/arm64" in built, name
     scripts = "\n".join(step.get("run", "") for step in image()["jobs"]["publish"]["steps"])
-    assert scripts.count('check_index.py "$DIGEST" linux/amd64 linux/arm64') == 2
+    assert scripts.count('check_index.py "$DIGEST" linux/amd64 linux/arm64') == 1
     assert "for platform in linux/amd64 linux/arm64; do" in scripts
 
 
