@@ -16,7 +16,7 @@ from .workflows import GITHUB, ROOT, load, read_script
 
 PATHS = sorted((GITHUB / "workflows").iterdir())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-NAMES = ["ci", "image", "release", "scan"]
+NAMES = ["base", "ci", "cleanup", "image", "release", "scan"]
 
 # Programs that look for known vulnerabilities or secrets.
 SCANNERS = re.compile(
@@ -129,6 +129,8 @@ def test_nothing_is_permitted_unless_a_job_says_so() -> None:
 def test_only_these_jobs_hold_anything() -> None:
     held = {where: found for where, _, job in jobs() if (found := privileges(job))}
     assert held == {
+        "base.yml: renew": {"contents", "pull-requests", "actions"},
+        "cleanup.yml: commits": {"packages"},
         "image.yml: publish": {"packages", "secrets.GHCR_TOKEN"},
         "image.yml: attest": {"id-token", "attestations"},
         # What it hands to image.yml.
@@ -166,7 +168,9 @@ def test_who_holds_something_runs_actions_of_github_and_docker_only() -> None:
     for where, _, job in jobs():
         if privileges(job):
             owners = {step["uses"].partition("/")[0] for step in job.get("steps", []) if "uses" in step}
-            assert owners <= {"actions", "docker"}, where
+            # It may delete images of this package, and has nothing else: no secret, no checkout.
+            alone = {"dataaxiom"} if where == "cleanup.yml: commits" else set()
+            assert owners == alone or owners <= {"actions", "docker"}, where
 
 
 def test_the_checked_out_files_have_no_token() -> None:
@@ -324,6 +328,88 @@ def test_called_workflows_do_not_wait_for_themselves() -> None:
     groups = [load(path)["concurrency"]["group"] for path in PATHS]
     assert not [group for group in groups if "github.workflow" in group]
     assert len(set(groups)) == len(groups)
+
+
+# --- cleanup.yml ----------------------------------------------------------------------------------------
+
+DELETES = re.compile(
+    r"delete-package-versions|ghcr-cleanup|delete-untagged|keep-n-untagged|-X DELETE|--method DELETE"
+)
+
+
+def cleanup() -> dict[str, Any]:
+    [step] = load(GITHUB / "workflows" / "cleanup.yml")["jobs"]["commits"]["steps"]
+    assert step["uses"].startswith("dataaxiom/ghcr-cleanup-action@")
+    assert isinstance(step["with"], dict)
+    return step["with"]
+
+
+def test_nothing_else_deletes_images() -> None:
+    found = [where for where, step in steps() if DELETES.search(yaml.safe_dump(step))]
+    assert found == ["cleanup.yml: commits, step 1"]
+
+
+def test_what_is_untagged_is_never_deleted_for_that() -> None:
+    """An index's images and attestations are untagged. Without a rule the action would delete them."""
+    given = cleanup()
+    assert given["delete-untagged"] is False
+    assert given["delete-tags"]
+    assert not [
+        name for name in given if name.startswith("keep-n") or "orphaned" in name or "partial" in name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "ends"),
+    [
+        ("sha-0123abc", True),
+        ("sha-0123abc main", False),
+        ("sha-0123abc latest", False),
+        ("sha-0123abc 1.2.3 1.2 1", False),
+        ("1.2.3 1.2 1", False),
+        ("main latest", False),
+        ("0.1.0-1a2b3c", False),
+        ("sha256-" + "0" * 64, False),
+        ("sha256:" + "0" * 64, False),
+        ("", False),
+    ],
+)
+def test_what_ends_after_90_days(tags: str, ends: bool) -> None:
+    given = cleanup()
+    assert (given["use-regex"], given["older-than"]) == (True, "90 days")
+    matching = [
+        any(re.search(given[name], tag) for tag in tags.split()) for name in ("delete-tags", "exclude-tags")
+    ]
+    assert (matching == [True, False]) is ends
+
+
+def test_the_action_takes_these_patterns() -> None:
+    """It refuses a repetition within a repetition."""
+    for name in ("delete-tags", "exclude-tags"):
+        assert not re.search(r"[+*?}]\)[+*?{]", cleanup()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("event", "variable", "chosen", "dry"),
+    [
+        ("schedule", "", False, True),
+        ("schedule", "delete", False, False),
+        ("schedule", "yes", False, True),
+        ("workflow_dispatch", "", False, True),
+        ("workflow_dispatch", "delete", False, True),
+        ("workflow_dispatch", "", True, False),
+    ],
+)
+def test_it_deletes_only_when_told_to(event: str, variable: str, chosen: bool, dry: bool) -> None:
+    expression = re.fullmatch(r"\$\{\{ (.+) \}\}", cleanup()["dry-run"])
+    assert expression
+    python = expression[1].replace("!(", "not (").replace("&&", "and").replace("||", "or")
+    for name, value in [("github.event_name", event), ("vars.CLEANUP", variable), ("inputs.delete", chosen)]:
+        assert name in python
+        python = python.replace(name, repr(value))
+    assert eval(python) is dry
+    [inputs] = load(GITHUB / "workflows" / "cleanup.yml")["on"]["workflow_dispatch"].values()
+    assert inputs["delete"]["default"] is False
 
 
 # --- .github/scripts/check_index.py ---------------------------------------------------------------------
