@@ -209,7 +209,6 @@ def test_the_workflow_pins_the_base_and_proposes_it(hub: Registry, tmp_path: Pat
         "auth setup-git",
         "pr list --head base-image --state open --json number --jq length",
         "pr create --head base-image --base main",
-        "workflow run ci.yml --ref base-image",
     ]
 
     # Another one while that is still open.

@@ -129,7 +129,7 @@ def test_nothing_is_permitted_unless_a_job_says_so() -> None:
 def test_only_these_jobs_hold_anything() -> None:
     held = {where: found for where, _, job in jobs() if (found := privileges(job))}
     assert held == {
-        "base.yml: renew": {"contents", "pull-requests", "actions"},
+        "base.yml: renew": {"contents", "pull-requests"},
         "cleanup.yml: commits": {"packages"},
         "image.yml: publish": {"packages", "secrets.GHCR_TOKEN"},
         "image.yml: attest": {"id-token", "attestations"},
@@ -410,6 +410,42 @@ def test_it_deletes_only_when_told_to(event: str, variable: str, chosen: bool, d
     assert eval(python) is dry
     [inputs] = load(GITHUB / "workflows" / "cleanup.yml")["on"]["workflow_dispatch"].values()
     assert inputs["delete"]["default"] is False
+
+
+# --- docs/releasing.md ----------------------------------------------------------------------------------
+
+RELEASING = (ROOT / "docs" / "releasing.md").read_text("utf-8")
+
+
+def test_the_page_says_what_to_set_for_each_environment() -> None:
+    used = set(
+        re.findall(r"\b(?:release|main|cleanup)\b", str([job.get("environment") for _, _, job in jobs()]))
+    )
+    assert used == {"release", "main", "cleanup"}
+    told = RELEASING.partition("*Settings, Environments*")[2].partition("Rulesets")[0]
+    assert set(re.findall(r"^\d\. \*(\w+)\*", told, re.MULTILINE)) == used
+    assert "`v*`" in told
+    assert load(GITHUB / "workflows" / "release.yml")["on"]["push"]["tags"] == ["v*"]
+
+
+def test_the_page_says_when_images_of_single_commits_end() -> None:
+    assert f"it ends after {cleanup()['older-than']}" in RELEASING
+    assert f"`sha-...` tags end after {cleanup()['older-than']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "`CLEANUP` set to `delete`" in RELEASING
+
+
+def test_the_page_names_what_is_there() -> None:
+    named = set(re.findall(r"`(\.github/workflows/[\w.]+)`", RELEASING))
+    assert named == {f".github/workflows/{name}.yml" for name in ("release", "cleanup", "base")}
+    for name in named:
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_days_on_the_page_are_those_of_the_schedules() -> None:
+    for name, day, number in [("cleanup", "Sunday", "0"), ("base", "Tuesday", "2")]:
+        [schedule] = load(GITHUB / "workflows" / f"{name}.yml")["on"]["schedule"]
+        assert schedule["cron"].split()[2:] == ["*", "*", number]
+        assert re.search(rf"{name}\.yml`[^.]+every {day}", RELEASING)
 
 
 # --- .github/scripts/check_index.py ---------------------------------------------------------------------

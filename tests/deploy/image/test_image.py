@@ -76,6 +76,11 @@ def test_what_it_is_started_with(images: Images) -> None:
     }
 
 
+def test_it_knows_its_tag(relay: Relay) -> None:
+    """Which it leaves in the database, for an older one that meets it."""
+    assert relay.container.run("python", "-c", "from relay_app import image; print(image.tag())") == "1.2.3\n"
+
+
 def test_the_mount_points(images: Images) -> None:
     listed = docker(
         "run",
