@@ -20,20 +20,16 @@ PROPOSE = workflows.step("base", "renew", "Propose it")
 RUN = "https://github.com/someone/smtp-relay/actions/runs/1234567890"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 ROLE = Path("roles/image/defaults/main.yml")
-# GitHub's program, which only notes what it is asked. A pull request is open if the file `open` exists.
-GH = """#!/bin/sh
-echo "$*" >>"$HOME/asked"
-if [ "$1 $2" = "pr list" ]; then if [ -e "$HOME/open" ]; then echo 1; else echo 0; fi; fi
-"""
 
 
 class Checkout:
     """A repository in which some files name a base, as ours do; and where it was cloned from."""
 
     def __init__(self, directory: Path, base: str) -> None:
-        self.path, self.origin, self.home = (directory / each for each in ("checkout", "origin", "home"))
+        self.path, self.origin = directory / "checkout", directory / "origin"
+        self.gh = workflows.Gh(directory / "home")
         self.base = base
-        for each in (self.path / ".github", self.path / ROLE.parent, self.home / "bin"):
+        for each in (self.path / ".github", self.path / ROLE.parent):
             each.mkdir(parents=True)
         self.git("init", "--quiet", "--bare", "--initial-branch=main", str(self.origin))
         self.git("init", "--quiet", "--initial-branch=main")
@@ -44,8 +40,6 @@ class Checkout:
         (self.path / ROLE).write_text(f"# Not {base}-bookworm.\nimage_base: {base}\n")
         (self.path / ".github/scripts").symlink_to(workflows.GITHUB / "scripts")
         (self.path / ".gitignore").write_text("/.github/scripts\n")
-        (self.home / "bin/gh").write_text(GH)
-        (self.home / "bin/gh").chmod(0o755)
         self.commit()
 
     def git(self, *arguments: str) -> str:
@@ -77,13 +71,7 @@ class Checkout:
         return found
 
     def propose(self) -> Done:
-        machine = {"PATH": f"{self.home / 'bin'}:/usr/bin:/bin", "HOME": str(self.home)}
-        return workflows.run(PROPOSE, self.path, {"GH_TOKEN": "", "BRANCH": "main"}, machine)
-
-    @property
-    def asked(self) -> list[str]:
-        """What GitHub was asked."""
-        return [line.partition(" --title")[0] for line in (self.home / "asked").read_text().splitlines()]
+        return workflows.run(PROPOSE, self.path, {"GH_TOKEN": "", "BRANCH": "main"}, self.gh.machine)
 
 
 @pytest.fixture
@@ -189,6 +177,7 @@ def test_the_workflow_pins_the_base_and_proposes_it(hub: Registry, tmp_path: Pat
         assert proposed.status == 0, proposed.output
         return done.output
 
+    checkout.gh.answer("pr list", "echo 0")
     first = hub.push(image, content="this week")
     hub.point(image, "3.99-slim", first)
     assert run() == f"{checkout.base} is pinned to {first} now.\n"
@@ -205,7 +194,7 @@ def test_the_workflow_pins_the_base_and_proposes_it(hub: Registry, tmp_path: Pat
     assert checkout.git("rev-parse", "origin/main") == checkout.git("rev-parse", "base-image~")
     changed = checkout.git("diff", "--name-only", "origin/main", "origin/base-image").split()
     assert changed == [".github/base_image.json", "Dockerfile", str(ROLE)]
-    assert checkout.asked == [
+    assert [line.partition(" --title")[0] for line in checkout.gh.asked()] == [
         "auth setup-git",
         "pr list --head base-image --state open --json number --jq length",
         "pr create --head base-image --base main",
@@ -214,19 +203,17 @@ def test_the_workflow_pins_the_base_and_proposes_it(hub: Registry, tmp_path: Pat
     # Another one while that is still open.
     second = hub.push(image, content="next week")
     hub.point(image, "3.99-slim", second)
-    (checkout.home / "open").touch()
-    (checkout.home / "asked").unlink()
+    checkout.gh.answer("pr list", "echo 1")
     assert run() == f"{checkout.base} is pinned to {second} now.\n"
-    assert not [line for line in checkout.asked if line.startswith("pr create")]
+    assert not [line for line in checkout.gh.asked() if line.startswith("pr create")]
     assert second in checkout.git("show", "origin/base-image:Dockerfile")
 
     # Merged: nothing to do.
     checkout.git("push", "--quiet", "origin", "base-image:main")
     checkout.git("switch", "--quiet", "main")
     checkout.git("merge", "--quiet", "base-image")
-    (checkout.home / "asked").unlink()
     assert run() == f"{checkout.base} is pinned to {second} already.\n"
-    assert not (checkout.home / "asked").exists()
+    assert checkout.gh.asked() == []
 
 
 def test_a_tag_that_is_not_there_changes_nothing(hub: Registry, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from .workflows import GITHUB, ROOT, load, read_script
+from . import workflows
+from .workflows import GITHUB, ROOT, Gh, load, read_script
 
 PATHS = sorted((GITHUB / "workflows").iterdir())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -565,6 +567,44 @@ def test_what_is_no_release(tmp_path: Path, tag: str, changes: str, version: str
     assert found.startswith("NotReady: ")
     assert expected in found
     assert "tag" in found.lower()
+
+
+@pytest.mark.parametrize(
+    ("tag", "there", "asked"),
+    [
+        (
+            "v1.10.0",
+            False,
+            "release create v1.10.0 --verify-tag --title v1.10.0 --notes-file {} --latest=true",
+        ),
+        ("v1.9.0", False, "release create v1.9.0 --verify-tag --title v1.9.0 --notes-file {} --latest=false"),
+        ("v1.9.0", True, "release edit v1.9.0 --verify-tag --title v1.9.0 --notes-file {} --latest=false"),
+    ],
+)
+def test_the_newest_release_is_the_latest_at_github_too(
+    tmp_path: Path, tag: str, there: bool, asked: str
+) -> None:
+    gh = Gh(tmp_path / "home")
+    gh.answer("release view", "exit 0" if there else "exit 1")
+    version = tag.removeprefix("v")
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changes\n\n## {version}\n\n- New.\n")
+    (tmp_path / ".github").symlink_to(GITHUB)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "1"], check=True)
+    for each in ("v1.10.0", "v1.9.0", "v1.9.1", "v2.0.0-rc.1", "vacation"):
+        subprocess.run([*git, "tag", each], check=True)
+    done = workflows.run(
+        workflows.step("release", "release", "Release"),
+        tmp_path,
+        {"GH_TOKEN": "", "IMAGE": "ghcr.io/someone/smtp-relay@sha256:0123"},
+        {**gh.machine, "GITHUB_REF_NAME": tag, "RUNNER_TEMP": str(tmp_path)},
+    )
+    assert done.status == 0, done.output
+    notes = tmp_path / "notes.md"
+    assert gh.asked() == [f"release view {tag}", asked.format(notes)]
+    assert notes.read_text() == "- New.\n\n`ghcr.io/someone/smtp-relay@sha256:0123`\n"
 
 
 def test_our_change_log_is_written_so() -> None:
