@@ -38,7 +38,9 @@ def following(tags: list[str], own: list[str]) -> dict[str, str]:
 
     Of X.Y and X, those of the releases in `own` alone: no other run has anything to do with the rest.
     """
-    releases = sorted(filter(None, map(version, tags)))
+    releases = sorted(
+        filter(None, map(version, {*tags, *own}))
+    )  # its own are there, though a list may lag behind
     found = {"latest": "main"} if "main" in tags else {}
     if releases:
         found["latest"] = written(releases[-1])
