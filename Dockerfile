@@ -53,17 +53,20 @@ RUN set -eu; cd /opt/smtp-relay; \
         -x '^\./(alembic|apprise|mako|markdown|oauthlib|requests_oauthlib|sqlalchemy/(dialects/(mssql|mysql|oracle)|ext|orm)|yaml)/'
 
 
-# The relay itself is plain Python: copied as it is, with a command and the metadata that tells its version.
+# The relay itself is plain Python: copied as it is, with a command, and the metadata that tells its version and, to the
+# database, the image's tag (relay_app/image.py).
 FROM ${PYTHON_IMAGE} AS package
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
 COPY relay_app relay_app
+ARG VERSION=unreleased
 RUN set -eu; \
     version=$(python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])'); \
     site=/package/lib/python$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages; \
     mkdir -p /package/bin "$site/smtp_relay-$version.dist-info"; \
     printf 'Metadata-Version: 2.1\nName: smtp-relay\nVersion: %s\nLicense: MIT\n' "$version" \
         >"$site/smtp_relay-$version.dist-info/METADATA"; \
+    echo "$VERSION" >"$site/smtp_relay-$version.dist-info/IMAGE_TAG"; \
     cp LICENSE "$site/smtp_relay-$version.dist-info/"; \
     printf '#!/opt/smtp-relay/bin/python\nfrom relay_app.cli import main\n\nmain()\n' >/package/bin/smtp-relay; \
     chmod 755 /package/bin/smtp-relay; \

@@ -27,6 +27,8 @@ needed=(
     ssh:openssh-client
     sshd:openssh-server
     docker-compose:docker-compose
+    skopeo:skopeo
+    docker-registry:docker-registry
 )
 missing=()
 PATH="$PATH:/usr/sbin:/sbin"
@@ -88,6 +90,7 @@ if [[ -d /run/systemd/system ]]; then
             postfix) systemctl --quiet disable postfix.service ;;
             dovecot-core) systemctl --quiet disable dovecot.service dovecot.socket ;;
             postgresql) systemctl --quiet disable postgresql.service ;;
+            docker-registry) systemctl --quiet disable docker-registry.service ;;
             openssh-server) systemctl --quiet disable ssh.service ssh.socket ;;
             docker.io) systemctl --quiet disable docker.service docker.socket containerd.service ;;
         esac

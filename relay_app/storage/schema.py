@@ -21,7 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-VERSION = "0001"
+VERSION = "0002"
 """The last of the migrations. Versions are numbers with leading zeros: they sort as text."""
 
 
@@ -134,3 +134,12 @@ attempt = Table(
     Column("action", _REPLY, nullable=False),
     Column("cause", _LINE, nullable=False),
 )
+
+program = Table(
+    "program",
+    metadata,
+    Column("schema", Text, primary_key=True, comment="a version of the schema"),
+    Column("version", Text, nullable=False, comment="of the program that used it last with that"),
+    Column("tag", Text, nullable=False, comment="its image's; empty: none"),
+)
+"""Must stay as it is: programs read it that are older than what made it."""

@@ -5,13 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Engine, Table, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, TimeoutError
 
 from relay_app.errors import StoreError
 from relay_app.storage import engine as engines
 from relay_app.storage.faults import explain
-from relay_app.storage.upgrade import current, upgrade
+from relay_app.storage.schema import program
+from relay_app.storage.upgrade import current, note, noted, upgrade
+
+_log = structlog.get_logger()
 
 _UPGRADE_LOCK = 0x736D7470  # "smtp": a number of our own among PostgreSQL's advisory locks
 
@@ -99,5 +103,17 @@ class Store:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
             if not current(connection, self.place):
                 upgrade(connection)
+                connection.execute(note(self.insert(program)))
+            known = noted(connection)
             # Changes nothing, but fails where nothing can be changed: better now than when mail comes.
             connection.execute(text("UPDATE alembic_version SET version_num = version_num WHERE 1 = 0"))
+        if not known:
+            self._note()
+
+    def _note(self) -> None:
+        """In a transaction of its own: without it the relay can start. What is noted can be run as well."""
+        try:
+            with self.writing() as connection:
+                connection.execute(note(self.insert(program)))
+        except StoreError as error:
+            _log.warning("database_not_noted", error=str(error))

@@ -1,9 +1,12 @@
 """Brings a database to this program's schema, or says why it must not be touched."""
 
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, column, inspect, select, table
 
+from relay_app import image
 from relay_app.errors import StoreError
 from relay_app.storage import schema
 
@@ -27,9 +30,10 @@ def current(connection: Connection, place: str) -> bool:
         return False
     shown = ", ".join(found)
     if all(each.isdecimal() for each in found):
+        who = _last_user(connection, max(found))
         raise StoreError(
-            f"The database {place} was made by a newer version of this program: its schema is {shown}, this "
-            f"program knows {schema.VERSION}. Nothing was changed. Run the newer version again, or restore a "
+            f"The database {place} is newer than this program: its schema is {shown}, smtp-relay "
+            f"{version('smtp-relay')} knows {schema.VERSION}. Nothing was changed. Run {who}; or restore a "
             "backup of the database from before the upgrade."
         )
     raise StoreError(
@@ -47,6 +51,44 @@ def upgrade(connection: Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     command.upgrade(config, "head")
+
+
+def noted(connection: Connection) -> bool:
+    """Whether the database knows that this very program used it last."""
+    return _noted(connection, schema.VERSION) == _this_program()
+
+
+def note(insert: Any) -> Any:
+    """The statement that has the database know it, of an empty INSERT into `schema.program`.
+
+    Each version of the schema has a row of its own: an older program that starts at the same moment cannot
+    put itself in a newer one's place.
+    """
+    this = _this_program()
+    return insert.values(schema=schema.VERSION, **this).on_conflict_do_update(
+        index_elements=[schema.program.c.schema], set_=this
+    )
+
+
+def _this_program() -> dict[str, str]:
+    return {"version": version("smtp-relay"), "tag": image.tag()}
+
+
+def _noted(connection: Connection, revision: str) -> dict[str, str] | None:
+    """The program that used the database last with this version of the schema; None if nobody noted it."""
+    columns = select(schema.program.c.version, schema.program.c.tag)
+    found = connection.execute(columns.where(schema.program.c.schema == revision)).mappings().first()
+    return {**found} if found else None
+
+
+def _last_user(connection: Connection, revision: str) -> str:
+    """What to run on a database of a newer version of the schema."""
+    known = _noted(connection, revision) if inspect(connection).has_table(schema.program.name) else None
+    if known is None:
+        return "the image that used it last, or the one with the tag main"
+    if not known["tag"]:
+        return f"smtp-relay {known['version']}, which used it last, or the image with the tag main"
+    return f"the image with the tag {known['tag']}, which used it last, or a newer one"
 
 
 def _refuse_others_tables(connection: Connection, place: str) -> None:

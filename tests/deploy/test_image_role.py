@@ -19,9 +19,9 @@ from .playing import Call, Controller, Played
 from .rendering import REPOSITORY, Role
 
 IMAGE = "ghcr.io/someone/smtp-relay"
-TAG = Role("image", {"image_name": IMAGE}).value(
-    "lookup('image_tag', __image_context, arguments=__image_made_of)"
-)
+ROLE = Role("image", {"image_name": IMAGE})
+BASE = ROLE.value("image_base")
+TAG = ROLE.value("lookup('image_tag', __image_context, arguments=__image_made_of)")
 STEPS = ("login", "manifest inspect", "buildx rm", "buildx create", "buildx build", "logout")
 BUILD_FAILS = """\
 #9 [dependencies 4/4] RUN /pip/bin/pip install -r requirements/relay.txt
@@ -63,7 +63,7 @@ def test_it_is_built_and_then_pushed(published: Played) -> None:
     usual = [
         *("buildx", "build", "--builder", "smtp-relay", "--target", "relay", "--platform", "linux/amd64"),
         *("--provenance", "mode=max", "--sbom", "true"),
-        "--build-arg=PYTHON_IMAGE=docker.io/library/python:3.13-slim-bookworm",
+        f"--build-arg=PYTHON_IMAGE={BASE}",
         f"--build-arg=VERSION={TAG}",
         "--build-arg=SOURCE=https://github.com/someone/smtp-relay",
     ]

@@ -1,24 +1,24 @@
 """The GitHub workflows: what zizmor and the schemas do not check; and the scripts beside them."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-GITHUB = ROOT / ".github"
+from . import workflows
+from .workflows import GITHUB, ROOT, Gh, load, read_script
+
 PATHS = sorted((GITHUB / "workflows").iterdir())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-NAMES = ["ci", "image", "release", "scan"]
+NAMES = ["base", "ci", "cleanup", "image", "release", "scan"]
 
 # Programs that look for known vulnerabilities or secrets.
 SCANNERS = re.compile(
@@ -26,13 +26,6 @@ SCANNERS = re.compile(
 )
 # Triggers that run with the repository's secrets on what a stranger wrote.
 DANGEROUS = {"pull_request_target", "workflow_run", "issue_comment", "issues", "discussion"}
-
-
-def load(path: Path) -> dict[str, Any]:
-    document = yaml.safe_load(path.read_text("utf-8"))
-    assert isinstance(document, dict)
-    # YAML 1.1 reads the key `on` as true.
-    return {"on" if key is True else key: value for key, value in document.items()}
 
 
 def triggers(workflow: dict[str, Any]) -> set[str]:
@@ -72,15 +65,6 @@ def for_pull_requests(workflow: dict[str, Any], job: dict[str, Any]) -> bool:
     needed = job.get("needs", [])
     needed = [needed] if isinstance(needed, str) else needed
     return all(for_pull_requests(workflow, workflow["jobs"][name]) for name in needed)
-
-
-def read_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, GITHUB / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_these_are_all() -> None:
@@ -147,6 +131,8 @@ def test_nothing_is_permitted_unless_a_job_says_so() -> None:
 def test_only_these_jobs_hold_anything() -> None:
     held = {where: found for where, _, job in jobs() if (found := privileges(job))}
     assert held == {
+        "base.yml: renew": {"contents", "pull-requests"},
+        "cleanup.yml: commits": {"packages"},
         "image.yml: publish": {"packages", "secrets.GHCR_TOKEN"},
         "image.yml: attest": {"id-token", "attestations"},
         # What it hands to image.yml.
@@ -184,7 +170,9 @@ def test_who_holds_something_runs_actions_of_github_and_docker_only() -> None:
     for where, _, job in jobs():
         if privileges(job):
             owners = {step["uses"].partition("/")[0] for step in job.get("steps", []) if "uses" in step}
-            assert owners <= {"actions", "docker"}, where
+            # It may delete images of this package, and has nothing else: no secret, no checkout.
+            alone = {"dataaxiom"} if where == "cleanup.yml: commits" else set()
+            assert owners == alone or owners <= {"actions", "docker"}, where
 
 
 def test_the_checked_out_files_have_no_token() -> None:
@@ -277,9 +265,30 @@ def test_the_tags_move_last() -> None:
     assert "push-by-digest=true" in build["with"]["outputs"]
     assert "push" not in build["with"]
     scripts = [step.get("run", "") for step in publish[publish.index(build) :]]
-    order = ["check_index.py", "docker run", "imagetools create"]
+    order = ["check_index.py", "docker run", "point_tags.py"]
     at = [next(number for number, script in enumerate(scripts) if part in script) for part in order]
     assert at == sorted(set(at))
+
+
+def test_a_run_brings_its_own_tags_alone() -> None:
+    """A release moves no sha-, and what moves from release to release is point_tags.py's to decide."""
+    [meta] = [step["with"] for step in image()["jobs"]["publish"]["steps"] if step.get("id") == "meta"]
+    assert meta["flavor"] == "latest=false"
+    assert meta["tags"].splitlines() == [
+        "type=ref,event=branch",
+        "type=sha,enable=${{ github.ref_type == 'branch' }}",
+        "type=semver,pattern={{version}}",
+    ]
+
+
+def test_publishing_can_be_made_to_ask() -> None:
+    """An environment for main and one for releases; no other job holds what publishes."""
+    assert (
+        image()["jobs"]["publish"]["environment"] == "${{ github.ref_type == 'tag' && 'release' || 'main' }}"
+    )
+    for where, _, job in jobs():
+        if privileges(job) & {"packages", "secrets.GHCR_TOKEN"} and "uses" not in job:
+            assert "environment" in job, where
 
 
 def test_both_architectures_are_built_checked_and_started() -> None:
@@ -291,7 +300,7 @@ def test_both_architectures_are_built_checked_and_started() -> None:
         ]
         assert "linux/amd64,linux/arm64" in built, name
     scripts = "\n".join(step.get("run", "") for step in image()["jobs"]["publish"]["steps"])
-    assert scripts.count('check_index.py "$DIGEST" linux/amd64 linux/arm64') == 2
+    assert scripts.count('check_index.py "$DIGEST" linux/amd64 linux/arm64') == 1
     assert "for platform in linux/amd64 linux/arm64; do" in scripts
 
 
@@ -321,6 +330,124 @@ def test_called_workflows_do_not_wait_for_themselves() -> None:
     groups = [load(path)["concurrency"]["group"] for path in PATHS]
     assert not [group for group in groups if "github.workflow" in group]
     assert len(set(groups)) == len(groups)
+
+
+# --- cleanup.yml ----------------------------------------------------------------------------------------
+
+DELETES = re.compile(
+    r"delete-package-versions|ghcr-cleanup|delete-untagged|keep-n-untagged|-X DELETE|--method DELETE"
+)
+
+
+def cleanup() -> dict[str, Any]:
+    [step] = load(GITHUB / "workflows" / "cleanup.yml")["jobs"]["commits"]["steps"]
+    assert step["uses"].startswith("dataaxiom/ghcr-cleanup-action@")
+    assert isinstance(step["with"], dict)
+    return step["with"]
+
+
+def test_nothing_else_deletes_images() -> None:
+    found = [where for where, step in steps() if DELETES.search(yaml.safe_dump(step))]
+    assert found == ["cleanup.yml: commits, step 1"]
+
+
+def test_what_is_untagged_is_never_deleted_for_that() -> None:
+    """An index's images and attestations are untagged. Without a rule the action would delete them."""
+    given = cleanup()
+    assert given["delete-untagged"] is False
+    assert given["delete-tags"]
+    assert not [
+        name for name in given if name.startswith("keep-n") or "orphaned" in name or "partial" in name
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tags", "ends"),
+    [
+        ("sha-0123abc", True),
+        ("sha-0123abc main", False),
+        ("sha-0123abc latest", False),
+        ("sha-0123abc 1.2.3 1.2 1", False),
+        ("1.2.3 1.2 1", False),
+        ("main latest", False),
+        ("0.1.0-1a2b3c", False),
+        ("sha256-" + "0" * 64, False),
+        ("sha256:" + "0" * 64, False),
+        ("", False),
+    ],
+)
+def test_what_ends_after_90_days(tags: str, ends: bool) -> None:
+    given = cleanup()
+    assert (given["use-regex"], given["older-than"]) == (True, "90 days")
+    matching = [
+        any(re.search(given[name], tag) for tag in tags.split()) for name in ("delete-tags", "exclude-tags")
+    ]
+    assert (matching == [True, False]) is ends
+
+
+def test_the_action_takes_these_patterns() -> None:
+    """It refuses a repetition within a repetition."""
+    for name in ("delete-tags", "exclude-tags"):
+        assert not re.search(r"[+*?}]\)[+*?{]", cleanup()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("event", "variable", "chosen", "dry"),
+    [
+        ("schedule", "", False, True),
+        ("schedule", "delete", False, False),
+        ("schedule", "yes", False, True),
+        ("workflow_dispatch", "", False, True),
+        ("workflow_dispatch", "delete", False, True),
+        ("workflow_dispatch", "", True, False),
+    ],
+)
+def test_it_deletes_only_when_told_to(event: str, variable: str, chosen: bool, dry: bool) -> None:
+    expression = re.fullmatch(r"\$\{\{ (.+) \}\}", cleanup()["dry-run"])
+    assert expression
+    python = expression[1].replace("!(", "not (").replace("&&", "and").replace("||", "or")
+    for name, value in [("github.event_name", event), ("vars.CLEANUP", variable), ("inputs.delete", chosen)]:
+        assert name in python
+        python = python.replace(name, repr(value))
+    assert eval(python) is dry
+    [inputs] = load(GITHUB / "workflows" / "cleanup.yml")["on"]["workflow_dispatch"].values()
+    assert inputs["delete"]["default"] is False
+
+
+# --- docs/releasing.md ----------------------------------------------------------------------------------
+
+RELEASING = (ROOT / "docs" / "releasing.md").read_text("utf-8")
+
+
+def test_the_page_says_what_to_set_for_each_environment() -> None:
+    used = set(
+        re.findall(r"\b(?:release|main|cleanup)\b", str([job.get("environment") for _, _, job in jobs()]))
+    )
+    assert used == {"release", "main", "cleanup"}
+    told = RELEASING.partition("*Settings, Environments*")[2].partition("Rulesets")[0]
+    assert set(re.findall(r"^\d\. \*(\w+)\*", told, re.MULTILINE)) == used
+    assert "`v*`" in told
+    assert load(GITHUB / "workflows" / "release.yml")["on"]["push"]["tags"] == ["v*"]
+
+
+def test_the_page_says_when_images_of_single_commits_end() -> None:
+    assert f"it ends after {cleanup()['older-than']}" in RELEASING
+    assert f"`sha-...` tags end after {cleanup()['older-than']}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "`CLEANUP` set to `delete`" in RELEASING
+
+
+def test_the_page_names_what_is_there() -> None:
+    named = set(re.findall(r"`(\.github/workflows/[\w.]+)`", RELEASING))
+    assert named == {f".github/workflows/{name}.yml" for name in ("release", "cleanup", "base")}
+    for name in named:
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_days_on_the_page_are_those_of_the_schedules() -> None:
+    for name, day, number in [("cleanup", "Sunday", "0"), ("base", "Tuesday", "2")]:
+        [schedule] = load(GITHUB / "workflows" / f"{name}.yml")["on"]["schedule"]
+        assert schedule["cron"].split()[2:] == ["*", "*", number]
+        assert re.search(rf"{name}\.yml`[^.]+every {day}", RELEASING)
 
 
 # --- .github/scripts/check_index.py ---------------------------------------------------------------------
@@ -440,6 +567,44 @@ def test_what_is_no_release(tmp_path: Path, tag: str, changes: str, version: str
     assert found.startswith("NotReady: ")
     assert expected in found
     assert "tag" in found.lower()
+
+
+@pytest.mark.parametrize(
+    ("tag", "there", "asked"),
+    [
+        (
+            "v1.10.0",
+            False,
+            "release create v1.10.0 --verify-tag --title v1.10.0 --notes-file {} --latest=true",
+        ),
+        ("v1.9.0", False, "release create v1.9.0 --verify-tag --title v1.9.0 --notes-file {} --latest=false"),
+        ("v1.9.0", True, "release edit v1.9.0 --verify-tag --title v1.9.0 --notes-file {} --latest=false"),
+    ],
+)
+def test_the_newest_release_is_the_latest_at_github_too(
+    tmp_path: Path, tag: str, there: bool, asked: str
+) -> None:
+    gh = Gh(tmp_path / "home")
+    gh.answer("release view", "exit 0" if there else "exit 1")
+    version = tag.removeprefix("v")
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changes\n\n## {version}\n\n- New.\n")
+    (tmp_path / ".github").symlink_to(GITHUB)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "1"], check=True)
+    for each in ("v1.10.0", "v1.9.0", "v1.9.1", "v2.0.0-rc.1", "vacation"):
+        subprocess.run([*git, "tag", each], check=True)
+    done = workflows.run(
+        workflows.step("release", "release", "Release"),
+        tmp_path,
+        {"GH_TOKEN": "", "IMAGE": "ghcr.io/someone/smtp-relay@sha256:0123"},
+        {**gh.machine, "GITHUB_REF_NAME": tag, "RUNNER_TEMP": str(tmp_path)},
+    )
+    assert done.status == 0, done.output
+    notes = tmp_path / "notes.md"
+    assert gh.asked() == [f"release view {tag}", asked.format(notes)]
+    assert notes.read_text() == "- New.\n\n`ghcr.io/someone/smtp-relay@sha256:0123`\n"
 
 
 def test_our_change_log_is_written_so() -> None:

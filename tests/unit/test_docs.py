@@ -8,13 +8,16 @@ from pathlib import Path
 
 import click
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 import relay_app
 from relay_app import cli, settings
 from relay_app.delivery.replies import TABLE, Row
+from relay_app.errors import StoreError
 from relay_app.identity import aadsts
 from relay_app.resources import open_all
+from relay_app.storage.store import Store
 
 SOURCE = Path(relay_app.__file__).parent
 ROOT = SOURCE.parent
@@ -85,6 +88,17 @@ def test_each_cause_without_a_reply() -> None:
         keys.update(re.findall(r"unreached\(\s*\"([a-z-]+)\"", file.read_text("utf-8")))
     table = ERRORS.split("\n## Outlook could not be asked", 1)[1].split("\n## ", 1)[0]
     assert {row[0].strip("`") for row in rows(table)[2:]} == keys
+
+
+def test_a_database_that_is_newer(tmp_path: Path) -> None:
+    store = Store.open("", tmp_path)
+    with store.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    with pytest.raises(StoreError) as caught:
+        Store.open("", tmp_path)
+    said = str(caught.value).replace(f" {tmp_path / 'relay.db'} ", " \u2026 ").partition(":")[0]
+    assert said in [row[0] for row in rows(ERRORS)]
 
 
 # --- docs/operating.md ----------------------------------------------------------------------------------

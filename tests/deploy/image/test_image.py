@@ -20,6 +20,11 @@ from .containers import SECONDS_TO_BUILD, docker, inspect
 pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)  # whichever test comes first has the build in its time
 
 
+def test_it_knows_its_tag(run_python: Callable[..., str]) -> None:
+    """Which it leaves in the database, for an older one that meets it."""
+    assert run_python("from relay_app import image; print(image.tag())").strip() == "1.2.3"
+
+
 def test_a_mail_goes_out(relay: Relay, microsoft: Microsoft, planted: Planted) -> None:
     microsoft.control.reset()
     mail = letter(planted, relay.settings["USER_EMAIL"])

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from relay_app.errors import StoreError
 from relay_app.storage.blobs import StoredBlobs
-from relay_app.storage.schema import VERSION, blob
+from relay_app.storage.schema import VERSION, blob, program
 from relay_app.storage.store import Store
 
 
@@ -71,6 +71,8 @@ def test_several_open_an_empty_database_at_once(url: str, tmp_path: Path) -> Non
         assert process.returncode == 0
     store = Store.open(url, tmp_path)
     assert StoredBlobs(store).names() == ["0", "1", "2"]
+    with store.reading() as connection:
+        assert connection.execute(select(program.c.schema)).scalars().all() == [VERSION]
     store.close()
 
 
