@@ -63,7 +63,7 @@ def test_it_is_built_and_then_pushed(published: Played) -> None:
     usual = [
         *("buildx", "build", "--builder", "smtp-relay", "--target", "relay", "--platform", "linux/amd64"),
         *("--provenance", "mode=max", "--sbom", "true"),
-        "--build-arg=PYTHON_IMAGE=docker.io/library/python:3.13-slim-bookworm",
+        "--build-arg=PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie",
         f"--build-arg=VERSION={TAG}",
         "--build-arg=SOURCE=https://github.com/someone/smtp-relay",
     ]
