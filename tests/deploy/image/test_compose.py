@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from harness import programs
 from harness.clients import Account, swaks
 from harness.letters import letter
@@ -20,7 +21,7 @@ from harness.planted import Planted
 from harness.ports import free_port
 
 from .conftest import Images, Microsoft
-from .containers import ROOT, SECONDS_TO_BUILD, Container, docker, hand_over, inspect, unique
+from .containers import ROOT, SECONDS_TO_BUILD, Container, hand_over, unique
 
 pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
 
@@ -47,11 +48,16 @@ class Project:
     """
 
     def __init__(
-        self, folder: Path, images: Images, microsoft: Microsoft, settings: Mapping[str, str]
+        self,
+        folder: Path,
+        engine: DockerClient,
+        images: Images,
+        microsoft: Microsoft,
+        settings: Mapping[str, str],
     ) -> None:
         self.folder = folder
         self.name = unique("compose")
-        self.container = Container(self.name)
+        self.container = Container(engine, self.name)
         self._images = images
         self._settings = settings
         self._trust = microsoft.trust
@@ -98,7 +104,7 @@ class Project:
         (self.folder / "secrets").mkdir()
         for variable, file in _SECRETS.items():
             (self.folder / "secrets" / file).write_text(f"{self._settings[variable]}\n")
-        hand_over(self.folder / "secrets", self._images.relay)
+        hand_over(self.container.engine, self.folder / "secrets", self._images.relay)
 
     def compose(self, *command: str) -> programs.Done:
         """Run a command of Compose in the folder."""
@@ -133,14 +139,14 @@ class Project:
 
 @pytest.fixture
 def project(
-    images: Images, microsoft: Microsoft, settings: dict[str, str], tmp_path: Path
+    engine: DockerClient, images: Images, microsoft: Microsoft, settings: dict[str, str], tmp_path: Path
 ) -> Iterator[Project]:
     """docker-compose.yml in a folder of its own, with nothing set yet."""
     with ExitStack() as remove:
-        project = Project(tmp_path, images, microsoft, settings)
+        project = Project(tmp_path, engine, images, microsoft, settings)
         image = f"ghcr.io/{project.name}/smtp-relay:latest"
-        docker("tag", images.relay, image)
-        remove.callback(docker, "rmi", image)
+        engine.images.get(images.relay).tag(image)
+        remove.callback(engine.images.remove, image)
         remove.callback(project.compose, "down", "--volumes")
         yield project
 
@@ -174,14 +180,14 @@ def test_with_secrets_as_files(
     project.write_secrets()
     project.up()
     arrives(project)
-    shown = json.dumps(inspect(project.name)) + project.container.log
+    shown = json.dumps(project.container.found.attrs) + project.container.log
     assert planted.found_in(shown) == []
 
 
 def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str]) -> None:
     project.write_env(**{variable: settings[variable] for variable in _SECRETS})
     project.up()
-    found = inspect(project.name)
+    found = project.container.found.attrs
     host = found["HostConfig"]
     assert found["Config"]["User"] == "99:100"
     assert host["ReadonlyRootfs"]
