@@ -48,7 +48,8 @@ def test_it_runs_on_the_base_that_the_dockerfile_names(run_python: Callable[...,
     program = """
 import platform, sqlite3, sys
 system = platform.freedesktop_os_release()
-print("%d.%d" % sys.version_info[:2], system["VERSION_CODENAME"], system["VERSION_ID"], sqlite3.sqlite_version)
+print("%d.%d" % sys.version_info[:2], system["VERSION_CODENAME"], system["VERSION_ID"])
+print(sqlite3.sqlite_version)
 """
     python, release, debian, sqlite = run_python(program).split()
     tag = re.escape(f"python:{python}-slim-{release}")
