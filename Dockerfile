@@ -19,7 +19,7 @@
 # in front of it listen on 587: publish 587:1587, or a redirect on the host.
 #
 # Plain instructions only: the classic builder takes this file as well as BuildKit does.
-ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-bookworm
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 
 # The packages that the relay needs: pinned, each checked by its hash, nothing compiled here.

@@ -65,6 +65,7 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='$(FULLY_COVERED)'
+	tests/shipped_python.sh
 	tests/molecule.sh
 
 bench: $(VENV)/.dev
@@ -80,6 +81,7 @@ requirements: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox -c requirements/relay.txt -o requirements/sandbox.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox --group deploy -c requirements/sandbox.txt -o requirements/deploy.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox --group dev --group bench --group deploy --group deploy-test -c requirements/deploy.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make requirements" pyproject.toml --extra sandbox --group unit -c requirements/dev.txt -o requirements/unit.txt
 
 clean:
 	rm -rf $(VENV) .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

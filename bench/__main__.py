@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
+from docker.errors import DockerException
+
 from bench import report
 from bench.contestants import ContestantError, profiled, relay
 from bench.plan import Plan
@@ -50,7 +52,7 @@ def main() -> int:
             for name in arguments.only:
                 print(f"({name}) ...", file=sys.stderr, flush=True)
                 results.append(_SCENARIOS[name](shared, plan))
-    except (ContestantError, ServerError, SandboxError) as error:
+    except (ContestantError, DockerException, ServerError, SandboxError) as error:
         failure = f"The bench cannot go on: {error}"
     if results:
         print(report.table(results))

@@ -2,14 +2,13 @@
 # Name the base images that everything here is built on: eval "$(tests/base_images.sh)"
 #
 # Where the engine can pull, they are the Dockerfile's own. Where it cannot (no registry is in reach), stand-ins
-# are made from Debian's packages, which come from wherever this machine's apt takes them: a minimal Debian for
-# DEBIAN_IMAGE, and Python with its venv module on top for PYTHON_IMAGE. The Debian is kept in the user's cache,
-# so that another engine needs no debootstrap. A variable that is set already is left as it is.
+# are made from the packages of the same Debian, which come from wherever this machine's apt takes its own: a minimal
+# Debian for DEBIAN_IMAGE, and its Python with the venv module on top for PYTHON_IMAGE. The Debian is kept in the
+# user's cache, so that another engine needs no debootstrap. A variable that is set already is left as it is.
 set -euo pipefail
 
-recipe=1                    # raise it when a stand-in is to be made differently
-own_python=docker.io/library/python:3.13-slim-bookworm
-own_debian=docker.io/library/debian:bookworm-slim
+recipe=2                    # raise it when a stand-in is to be made differently
+dockerfile=$(dirname "$0")/../Dockerfile
 pull_timeout=300            # seconds; an image of this size needs a tenth of it
 bundle=/etc/ssl/certs/ca-certificates.crt
 
@@ -32,19 +31,19 @@ obtain() {
     return 1
 }
 
-# shellcheck source=/dev/null
-release() { (. /etc/os-release && echo "${VERSION_CODENAME:?/etc/os-release has no VERSION_CODENAME}"); }
-
-# Where this machine's apt takes its release from.
-mirror() {
+# Where this machine's apt takes its own Debian from: the others are there too.
+mirror() (
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    [[ $ID == debian ]] || return 0
     # shellcheck disable=SC2016  # apt's variables, not ours
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        awk -v release="$(release)" '!found && $2 == release && $3 == "main" { print $1; found = 1 }'
-}
+        awk -v release="$VERSION_CODENAME" '!found && $2 == release && $3 == "main" { print $1; found = 1 }'
+)
 
 # Of the machine's certificate authorities too: a proxy between it and the package indexes may have one of its own.
 fingerprint() {
-    { echo "$recipe $(release)" && cat "$bundle" 2>/dev/null || true; } | sha256sum | cut -c1-12
+    { echo "$recipe $release" && cat "$bundle" 2>/dev/null || true; } | sha256sum | cut -c1-12
 }
 
 need_debootstrap() {
@@ -57,9 +56,9 @@ need_debootstrap() {
 make_tarball() {
     local root=$scratch/root from
     from=$(mirror)
-    [[ -n $from ]] || die "apt has no source for Debian's $(release) here, so no stand-in can be made. See /etc/apt/sources.list.d"
-    say "making a minimal Debian $(release) (a minute, once)"
-    debootstrap --variant=minbase --include=ca-certificates "$(release)" "$root" "$from" >"$scratch/debootstrap.log" 2>&1 ||
+    [[ -n $from ]] || die "no image can be pulled ($(tail -n 1 "$scratch/pull.log")), and this machine's apt knows no Debian to make a stand-in from (see /etc/apt/sources.list.d). Set PYTHON_IMAGE and DEBIAN_IMAGE to images that the engine has."
+    say "making a minimal Debian $release (a minute, once)"
+    debootstrap --force-check-gpg --variant=minbase --include=ca-certificates "$release" "$root" "$from" >"$scratch/debootstrap.log" 2>&1 ||
         die "debootstrap failed. It said: $(tail -n 5 "$scratch/debootstrap.log")"
     if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
         cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
@@ -87,13 +86,14 @@ make_debian() {
 make_python() {
     local image=$1 debian=$2
     have "$image" && return
-    say "adding Python to it"
+    say "adding Python $version to it"
     docker build --quiet --tag "$image" - >/dev/null 2>"$scratch/build.log" <<DOCKERFILE || die "the stand-in for $own_python cannot be built: $(tail -n 20 "$scratch/build.log")"
 FROM $debian
 RUN export DEBIAN_FRONTEND=noninteractive \\
  && apt-get update \\
  && apt-get install --yes --no-install-recommends python3 python3-venv \\
  && ln -s python3 /usr/bin/python \\
+ && python -c 'import sys; found = "%d.%d" % sys.version_info[:2]; sys.exit(found != "$version" and f"Debian $release has Python {found}")' \\
  && python -m venv /tmp/venv \\
  && PIP_BREAK_SYSTEM_PACKAGES=1 /tmp/venv/bin/pip --python /usr/bin/python3 --no-cache-dir install --quiet pip \\
  && rm -rf /tmp/venv /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/* /root/.cache \\
@@ -103,6 +103,13 @@ DOCKERFILE
     say "made $image"
 }
 
+own_python=$(sed -n 's/^ARG PYTHON_IMAGE=//p' "$dockerfile")
+[[ ${own_python%@*} =~ :([0-9]+\.[0-9]+)-slim-([a-z]+)$ ]] ||
+    die "the Dockerfile's PYTHON_IMAGE is '$own_python'. Its tag must name a Python and a Debian, as 3.13-slim-trixie does."
+version=${BASH_REMATCH[1]}
+release=${BASH_REMATCH[2]}
+own_debian=docker.io/library/debian:$release-slim
+
 docker info >/dev/null 2>"$scratch/info.log" ||
     die "no Docker engine answers (run: tests/engine.sh ensure). It was asked with: docker info, which says: $(tail -n 1 "$scratch/info.log")"
 # Made elsewhere, /root/.cache for one; there may be no HOME under sudo.
@@ -111,8 +118,8 @@ mkdir -p "$cache"
 exec 9>"$cache/base_images.lock"
 flock --wait 600 9 || die "another run of this script has been making the stand-ins for ten minutes. Is it stuck?"
 
-debian=smtp-relay-base/debian:$(release)-$(fingerprint)
-python=smtp-relay-base/python:$(release)-$(fingerprint)
+debian=smtp-relay-base/debian:$release-$(fingerprint)
+python=smtp-relay-base/python:$version-$release-$(fingerprint)
 # Stand-ins that are here already are used: to find out again that nothing can be pulled may take a while.
 if [[ -z ${DEBIAN_IMAGE:-} ]]; then
     if have "$debian" || ! obtain "$own_debian"; then

@@ -1,4 +1,4 @@
-"""(h): the container image: its size, the time from `docker run` to accepting, what a health check costs."""
+"""(h): the container image: its size, the time until it accepts, what a health check costs."""
 
 from uuid import uuid4
 
@@ -30,7 +30,7 @@ def run(_upstream: Upstream, plan: Plan) -> Result:
         Row("size above its base", "MB", sum(layers) / _MB, aim=_SIZE_AIM, aim_is=Aim.OURS),
         Row("upgrade of the relay alone", "MB", layers[-1] / _MB),
         Row(
-            "first `docker run` to greeting",
+            "first start to greeting",
             "s",
             median(seconds[_NEW]),
             _NOTHING,
@@ -38,7 +38,7 @@ def run(_upstream: Upstream, plan: Plan) -> Result:
             aim=_START_AIM,
             aim_is=Aim.OURS,
         ),
-        Row("later `docker run` to greeting", "s", median(seconds[_AGAIN]), _NOTHING, bare),
+        Row("later start to greeting", "s", median(seconds[_AGAIN]), _NOTHING, bare),
         Row("CPU of a health check", "ms", check * 1000),
     ]
     return result
@@ -57,10 +57,10 @@ def _starts(built: Image, plan: Plan) -> tuple[dict[str, list[float]], float]:
     }
     for _ in plan.rounds(_ROUNDS):
         seconds[_NOTHING].append(seconds_for_nothing(built))
-        with volume() as data:
-            with relay(built, data, settings) as (_name, taken):
+        with volume(built) as data:
+            with relay(built, data, settings) as (_container, taken):
                 seconds[_NEW].append(taken)
-            with relay(built, data, settings) as (name, taken):
+            with relay(built, data, settings) as (container, taken):
                 seconds[_AGAIN].append(taken)
-                checks.append(cpu_of_health_check(name, len(plan.rounds(_CHECKS))))
+                checks.append(cpu_of_health_check(container, len(plan.rounds(_CHECKS))))
     return seconds, min(checks)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Store:
     def __init__(self, engine: Engine, place: str) -> None:
         self._engine = engine
         self._writer = engine.execution_options(**{engines.WRITING: True})
+        self._writes = count(1)
         self.place = place
         """Its path or address, for messages. Without a password."""
 
@@ -71,8 +73,11 @@ class Store:
             StoreError: the database cannot be used.
             IntegrityError, DataError: the database is well, but does not take these values.
         """
-        with self._explained(), self._writer.begin() as connection:
-            yield connection
+        with self._explained():
+            if self._engine.dialect.name == "sqlite" and next(self._writes) % engines.CHECKPOINT_EVERY == 0:
+                engines.checkpoint(self._engine)
+            with self._writer.begin() as connection:
+                yield connection
 
     def insert(self, table: Table) -> Any:
         """An INSERT with `on_conflict_do_nothing` and `_update`: both databases have them, SQL does not."""

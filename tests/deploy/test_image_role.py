@@ -19,9 +19,10 @@ from .playing import Call, Controller, Played
 from .rendering import REPOSITORY, Role
 
 IMAGE = "ghcr.io/someone/smtp-relay"
-ROLE = Role("image", {"image_name": IMAGE})
-BASE = ROLE.value("image_base")
-TAG = ROLE.value("lookup('image_tag', __image_context, arguments=__image_made_of)")
+TAG = Role("image", {"image_name": IMAGE}).value(
+    "lookup('image_tag', __image_context, arguments=__image_made_of)"
+)
+[BASE] = re.findall(r"(?m)^ARG PYTHON_IMAGE=(.+)$", (REPOSITORY / "Dockerfile").read_text())
 STEPS = ("login", "manifest inspect", "buildx rm", "buildx create", "buildx build", "logout")
 BUILD_FAILS = """\
 #9 [dependencies 4/4] RUN /pip/bin/pip install -r requirements/relay.txt
@@ -267,6 +268,15 @@ def test_other_platforms_make_another_tag() -> None:
     assert tag() == tag(image_platforms=both[:1]) != tag(image_platforms=both)
     assert tag(image_platforms=both) == tag(image_platforms=both[::-1])
     assert tag(image_base="python:3.14") != tag()
+
+
+def test_the_base_is_the_dockerfiles_unless_another_is_named() -> None:
+    for role in ("image", "sandbox"):
+        name = f"{role}_base"
+        given = {"image_name": IMAGE, "sandbox_name": "sandbox"}
+        assert Role(role, given).value(f"__{name}") == BASE
+        assert Role(role, {**given, name: "python:3.14"}).value(f"__{name}") == "python:3.14"
+    assert tag() == tag(image_base=BASE)
 
 
 @pytest.mark.parametrize(

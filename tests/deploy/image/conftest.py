@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
+from docker import DockerClient
 from harness.certificates import Authority
 from harness.clients import Account
 from harness.planted import Planted
@@ -23,9 +26,9 @@ from .containers import (
     SECONDS_TO_BUILD,
     Container,
     build,
-    docker,
     hand_over,
     network,
+    output,
     started,
     unique,
     volume,
@@ -94,9 +97,17 @@ def planted() -> Planted:
 
 
 @pytest.fixture(scope="session")
-def base() -> str:
-    """The base image. Sees to an engine first, and makes the base where it cannot be pulled."""
+def engine() -> Iterator[DockerClient]:
+    """The engine that everything here runs on. It is started, if none answers."""
     subprocess.run([ROOT / "tests" / "engine.sh", "ensure"], check=True, timeout=SECONDS_TO_BUILD)
+    client = docker.from_env(timeout=SECONDS_TO_BUILD)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def base(engine: DockerClient) -> str:
+    """The base image. It is made where it cannot be pulled."""
     said = subprocess.run(
         [ROOT / "tests" / "base_images.sh"],
         check=True,
@@ -109,7 +120,9 @@ def base() -> str:
 
 
 @pytest.fixture(scope="session")
-def images(base: str, planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+def images(
+    engine: DockerClient, base: str, planted: Planted, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Images]:
     """Both images, built from a copy of the checkout with secrets in it."""
     context = tmp_path_factory.mktemp("checkout") / "smtp-relay"
     shutil.copytree(ROOT, context, ignore=shutil.ignore_patterns(*_NOT_COPIED))
@@ -122,12 +135,14 @@ def images(base: str, planted: Planted, tmp_path_factory: pytest.TempPathFactory
     with ExitStack() as remove:
         for target in ("sandbox", "relay"):
             build(context, base, f"{name}:{target}", target, name)
-            remove.callback(docker, "rmi", f"{name}:{target}")
+            remove.callback(engine.images.remove, f"{name}:{target}")
         yield built
 
 
 @pytest.fixture(scope="session")
-def microsoft(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Microsoft]:
+def microsoft(
+    engine: DockerClient, images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Microsoft]:
     """The sandbox, for all tests of the run."""
     authority = Authority(tmp_path_factory.mktemp("authority"))
     certs = tmp_path_factory.mktemp("certs")
@@ -135,18 +150,22 @@ def microsoft(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Itera
     shutil.copy(pair.cert, certs / "fullchain.pem")
     shutil.copy(pair.key, certs / "privkey.pem")
     with (
-        network() as net,
-        volume() as state,
+        network(engine) as net,
+        volume(engine) as state,
         started(
-            *(images.sandbox, *HARDENED, f"--network={net}", "--network-alias=sandbox"),
-            *("--publish=127.0.0.1::8080", f"--volume={state}:/state"),
-            settings={},
+            engine,
+            images.sandbox,
+            **HARDENED,
+            network=net,
+            networking_config={net: engine.api.create_endpoint_config(aliases=["sandbox"])},
+            ports={"8080/tcp": ("127.0.0.1", None)},
+            volumes=[f"{state}:/state"],
         ) as container,
     ):
         container.wait_for_log('"control"')
         control = Control(f"http://127.0.0.1:{container.port(8080)}")
         (certs / "ca.pem").write_text(control.world().ca_pem)
-        hand_over(certs, images.relay)
+        hand_over(engine, certs, images.relay)
         yield Microsoft(net, control, certs, authority.bundle)
         control.close()
 
@@ -174,55 +193,65 @@ def settings(microsoft: Microsoft, planted: Planted) -> dict[str, str]:
 
 @contextmanager
 def _running(
-    images: Images, microsoft: Microsoft, settings: dict[str, str], *options: str, data: str
+    engine: DockerClient,
+    images: Images,
+    microsoft: Microsoft,
+    settings: dict[str, str],
+    data: str,
+    **options: Any,
 ) -> Iterator[Relay]:
     with started(
-        *(images.relay, *HARDENED, f"--network={microsoft.network}", "--health-interval=1s"),
-        *("--publish=127.0.0.1::587", "--publish=127.0.0.1::8025"),
-        *(f"--volume={data}:/data", f"--volume={microsoft.certs}:/certs:ro", *options),
-        settings=settings,
+        engine,
+        images.relay,
+        **HARDENED,
+        network=microsoft.network,
+        healthcheck={"interval": 1_000_000_000},
+        ports={"587/tcp": ("127.0.0.1", None), "8025/tcp": ("127.0.0.1", None)},
+        volumes=[f"{data}:/data", f"{microsoft.certs}:/certs:ro"],
+        environment=settings,
+        **options,
     ) as container:
         yield Relay(container, settings, microsoft.trust)
 
 
 @pytest.fixture(scope="session")
-def relay(images: Images, microsoft: Microsoft, settings: dict[str, str]) -> Iterator[Relay]:
+def relay(
+    engine: DockerClient, images: Images, microsoft: Microsoft, settings: dict[str, str]
+) -> Iterator[Relay]:
     """One that is healthy, for tests that leave it as they found it."""
-    with volume() as data, _running(images, microsoft, settings, data=data) as relay:
+    with volume(engine) as data, _running(engine, images, microsoft, settings, data) as relay:
         relay.container.wait_healthy()
         yield relay
 
 
 @pytest.fixture
-def data() -> Iterator[str]:
+def data(engine: DockerClient) -> Iterator[str]:
     """A volume for `start`'s relays."""
-    with volume() as name:
+    with volume(engine) as name:
         yield name
 
 
 @pytest.fixture
 def start(
-    images: Images, microsoft: Microsoft, settings: dict[str, str], data: str
+    engine: DockerClient, images: Images, microsoft: Microsoft, settings: dict[str, str], data: str
 ) -> Iterator[Callable[..., Relay]]:
     """Start a relay, hardened, with some settings changed, on the volume `data`."""
     with ExitStack() as remove_all:
 
-        def start(*options: str, **changes: str) -> Relay:
+        def start(init: bool = False, **changes: str) -> Relay:
             return remove_all.enter_context(
-                _running(images, microsoft, {**settings, **changes}, *options, data=data)
+                _running(engine, images, microsoft, {**settings, **changes}, data, init=init)
             )
 
         yield start
 
 
 @pytest.fixture
-def run_python(images: Images) -> Callable[..., str]:
+def run_python(engine: DockerClient, images: Images) -> Callable[..., str]:
     """Run a program in the image's Python, as hardened as the relay, and return what it prints."""
 
     def run(program: str, *arguments: str) -> str:
-        return docker(
-            *("run", "--rm", *HARDENED, "--network=none", "--entrypoint=python", images.relay),
-            *("-c", program, *arguments),
-        )
+        command = ("-c", program, *arguments)
+        return output(engine, images.relay, *command, **HARDENED, network_mode="none", entrypoint="python")
 
     return run

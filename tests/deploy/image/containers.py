@@ -1,44 +1,30 @@
-"""Images, containers and networks, through the docker command."""
+"""Images, containers and networks, through the engine's API."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docker import DockerClient
+from docker.models.containers import Container as Found
 from harness import programs
 
 ROOT = Path(__file__).parents[3]
 LABEL = "smtp-relay.test-run"
-HARDENED = (
-    "--read-only",
-    "--tmpfs=/tmp",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-    "--user=99:100",
-)
+HARDENED: dict[str, Any] = {
+    "read_only": True,
+    "tmpfs": {"/tmp": ""},
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "user": "99:100",
+}
 SECONDS_TO_BUILD = 900
-
-
-def docker(*arguments: str, timeout: float = programs.SECONDS_TO_RUN) -> str:
-    """Run a docker command that must succeed; return what it wrote to its standard output."""
-    done = subprocess.run(
-        [programs.find("docker"), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def unique(what: str) -> str:
@@ -46,52 +32,65 @@ def unique(what: str) -> str:
     return f"smtp-relay-test-{what}-{secrets.token_hex(4)}"
 
 
-def inspect(name: str) -> dict[str, Any]:
-    """What the engine knows of an image or a container."""
-    return dict(json.loads(docker("inspect", name))[0])
-
-
 def build(context: Path, base: str, tag: str, target: str, run: str) -> None:
-    """Build one of the Dockerfile's images."""
-    docker(
-        *("build", "--quiet", "--target", target, "--tag", tag, "--label", f"{LABEL}={run}"),
-        *("--build-arg", f"PYTHON_IMAGE={base}"),
-        *("--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=c0ffee"),
-        *("--build-arg", "SOURCE=https://example.org/smtp-relay"),
-        str(context),
+    """Build one of the Dockerfile's images with the docker command, which reads .dockerignore."""
+    done = subprocess.run(
+        [
+            *(programs.find("docker"), "build", "--quiet", "--target", target, "--tag", tag),
+            *("--label", f"{LABEL}={run}", "--build-arg", f"PYTHON_IMAGE={base}"),
+            *("--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=c0ffee"),
+            *("--build-arg", "SOURCE=https://example.org/smtp-relay"),
+            str(context),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         timeout=SECONDS_TO_BUILD,
+        check=False,
     )
+    assert done.returncode == 0, done.stdout
 
 
-def hand_over(directory: Path, image: str) -> None:
+def output(engine: DockerClient, image: str, *command: str, **options: Any) -> str:
+    """Run a command that must succeed in a container of its own; return what it wrote."""
+    return str(engine.containers.run(image, [*command], remove=True, **options).decode())
+
+
+def hand_over(engine: DockerClient, directory: Path, image: str) -> None:
     """Give the files of a directory to the relay's user, readable for nobody else: what its owner does, too.
 
     A container does it: it takes root, which a test need not be.
     """
-    docker(
-        *("run", "--rm", "--user=0", "--network=none", f"--volume={directory}:/mnt"),
-        *("--entrypoint=sh", image, "-c", "chmod 755 /mnt && chown 99:100 /mnt/* && chmod 0400 /mnt/*"),
-    )
+    script = "chmod 755 /mnt && chown 99:100 /mnt/* && chmod 0400 /mnt/*"
+    mounted = [f"{directory}:/mnt"]
+    output(engine, image, "-c", script, entrypoint="sh", user="0", network_mode="none", volumes=mounted)
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container that runs, or ran."""
+    """A container that runs, or ran: the one that has the name at the moment."""
 
+    engine: DockerClient
     name: str
 
     @property
+    def found(self) -> Found:
+        """What the engine knows of it now."""
+        return self.engine.containers.get(self.name)
+
+    @property
     def state(self) -> dict[str, Any]:
-        return dict(inspect(self.name)["State"])
+        return dict(self.found.attrs["State"])
 
     @property
     def log(self) -> str:
         """What it has written, on either stream."""
-        return programs.run("docker", "logs", self.name).output
+        return str(self.found.logs().decode())
 
     def port(self, inside: int) -> int:
         """The port of 127.0.0.1 that this one is published at."""
-        return int(docker("port", self.name, f"{inside}/tcp").split()[0].rpartition(":")[2])
+        return int(self.found.ports[f"{inside}/tcp"][0]["HostPort"])
 
     def wait_healthy(self) -> None:
         """Wait until its own check says so."""
@@ -119,60 +118,46 @@ class Container:
 
     def wait(self) -> int:
         """Wait until it has ended by itself; return its exit status."""
-        return int(docker("wait", self.name))
+        return int(self.found.wait()["StatusCode"])
 
     def stop(self) -> int:
         """End it as `docker stop` does; return its exit status."""
-        docker("stop", "--time=60", self.name)
+        self.found.stop(timeout=60)
         return int(self.state["ExitCode"])
 
     def run(self, *command: str) -> str:
         """Run a command in it that must succeed."""
-        return docker("exec", self.name, *command)
+        status, said = self.found.exec_run([*command])
+        assert status == 0, said.decode()
+        return str(said.decode())
 
 
 @contextmanager
-def started(image: str, *options: str, settings: Mapping[str, str]) -> Iterator[Container]:
-    """A container, until the end of the block. Its settings are on no command line: they may be secret."""
-    name = unique("container")
+def started(engine: DockerClient, image: str, **options: Any) -> Iterator[Container]:
+    """A container, until the end of the block."""
+    container = engine.containers.create(image, name=unique("container"), labels={LABEL: ""}, **options)
     try:
-        done = subprocess.run(
-            [
-                *(programs.find("docker"), "run", "--detach", f"--name={name}", f"--label={LABEL}"),
-                *(f"--env={variable}" for variable in settings),
-                *options,
-                image,
-            ],
-            env={**os.environ, **settings},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=programs.SECONDS_TO_RUN,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        yield Container(name)
+        container.start()
+        yield Container(engine, container.name)
     finally:
-        programs.run("docker", "rm", "--force", "--volumes", name)
+        container.remove(force=True, v=True)
 
 
 @contextmanager
-def network() -> Iterator[str]:
+def network(engine: DockerClient) -> Iterator[str]:
     """A bridge network of its own, until the end of the block."""
-    name = unique("network")
-    docker("network", "create", f"--label={LABEL}", name)
+    made = engine.networks.create(unique("network"), labels={LABEL: ""})
     try:
-        yield name
+        yield made.name
     finally:
-        docker("network", "rm", name)
+        made.remove()
 
 
 @contextmanager
-def volume() -> Iterator[str]:
+def volume(engine: DockerClient) -> Iterator[str]:
     """A volume, until the end of the block."""
-    name = unique("volume")
-    docker("volume", "create", f"--label={LABEL}", name)
+    made = engine.volumes.create(unique("volume"), labels={LABEL: ""})
     try:
-        yield name
+        yield made.name
     finally:
-        docker("volume", "rm", name)
+        made.remove()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 from harness import programs
 from harness.clients import Account, swaks
 from harness.letters import letter
@@ -21,7 +22,7 @@ from harness.planted import Planted
 from harness.ports import free_port
 
 from .conftest import Images, Microsoft
-from .containers import ROOT, SECONDS_TO_BUILD, Container, docker, hand_over, inspect, unique
+from .containers import ROOT, SECONDS_TO_BUILD, Container, hand_over, unique
 
 pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
 
@@ -51,11 +52,16 @@ class Project:
     """
 
     def __init__(
-        self, folder: Path, images: Images, microsoft: Microsoft, settings: Mapping[str, str]
+        self,
+        folder: Path,
+        engine: DockerClient,
+        images: Images,
+        microsoft: Microsoft,
+        settings: Mapping[str, str],
     ) -> None:
         self.folder = folder
         self.name = unique("compose")
-        self.container = Container(self.name)
+        self.container = Container(engine, self.name)
         self._images = images
         self._settings = settings
         self._trust = microsoft.trust
@@ -102,7 +108,7 @@ class Project:
         (self.folder / "secrets").mkdir()
         for variable, file in _SECRETS.items():
             (self.folder / "secrets" / file).write_text(f"{self._settings[variable]}\n")
-        hand_over(self.folder / "secrets", self._images.relay)
+        hand_over(self.container.engine, self.folder / "secrets", self._images.relay)
 
     def compose(self, *command: str) -> programs.Done:
         """Run a command of Compose in the folder."""
@@ -137,14 +143,14 @@ class Project:
 
 @pytest.fixture
 def project(
-    images: Images, microsoft: Microsoft, settings: dict[str, str], tmp_path: Path
+    engine: DockerClient, images: Images, microsoft: Microsoft, settings: dict[str, str], tmp_path: Path
 ) -> Iterator[Project]:
     """docker-compose.yml in a folder of its own, with nothing set yet."""
     with ExitStack() as remove:
-        project = Project(tmp_path, images, microsoft, settings)
+        project = Project(tmp_path, engine, images, microsoft, settings)
         image = f"ghcr.io/{project.name}/smtp-relay:latest"
-        docker("tag", images.relay, image)
-        remove.callback(docker, "rmi", image)
+        engine.images.get(images.relay).tag(image)
+        remove.callback(engine.images.remove, image)
         remove.callback(project.compose, "down", "--volumes")
         yield project
 
@@ -178,7 +184,7 @@ def test_with_secrets_as_files(
     project.write_secrets()
     project.up()
     arrives(project)
-    shown = json.dumps(inspect(project.name)) + project.container.log
+    shown = json.dumps(project.container.found.attrs) + project.container.log
     assert planted.found_in(shown) == []
 
 
@@ -193,7 +199,7 @@ def _header() -> list[list[str]]:
 
 
 def test_its_head_taken_literally_makes_a_relay_that_runs(
-    project: Project, images: Images, settings: dict[str, str]
+    project: Project, engine: DockerClient, images: Images, settings: dict[str, str]
 ) -> None:
     plain, commands, files = _header()
     mine = {name: settings[name] for name in ("CLIENT_ID", "TENANT_ID", "USER_EMAIL", "RELAY_HOSTNAME")}
@@ -208,9 +214,15 @@ def test_its_head_taken_literally_makes_a_relay_that_runs(
     *as_anybody, as_root = commands
     script = "\n".join(as_anybody)
     subprocess.run(["sh", "-euc", script], cwd=project.folder, check=True, timeout=programs.SECONDS_TO_RUN)
-    docker(
-        *("run", "--rm", "--user=0", "--network=none", f"--volume={project.folder}:/here", "--workdir=/here"),
-        *("--entrypoint=sh", images.relay, "-euc", as_root),
+    engine.containers.run(
+        images.relay,
+        ["-euc", as_root],
+        entrypoint="sh",
+        user="0",
+        network_mode="none",
+        volumes=[f"{project.folder}:/here"],
+        working_dir="/here",
+        remove=True,
     )
     instead = dict(line.split("=", 1) for line in files)
     project.write_env(**{**mine, **instead, "RELAY_FLOW": said["RELAY_FLOW"]}, **_NO_CERTIFICATE)
@@ -224,7 +236,7 @@ def test_its_head_taken_literally_makes_a_relay_that_runs(
 def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str]) -> None:
     project.write_env(**{variable: settings[variable] for variable in _SECRETS})
     project.up()
-    found = inspect(project.name)
+    found = project.container.found.attrs
     host = found["HostConfig"]
     assert found["Config"]["User"] == "99:100"
     assert host["ReadonlyRootfs"]

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 from harness.clients import swaks
 from harness.letters import letter
 from harness.planted import Planted
 
 from .. import layers
 from .conftest import Images, Microsoft, Relay
-from .containers import SECONDS_TO_BUILD, docker, inspect
+from .containers import ROOT, SECONDS_TO_BUILD, output
 
 pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)  # whichever test comes first has the build in its time
 
@@ -36,7 +37,7 @@ def test_a_mail_goes_out(relay: Relay, microsoft: Microsoft, planted: Planted) -
 
 
 def test_it_is_healthy_with_nothing_that_it_does_not_need(relay: Relay) -> None:
-    host = inspect(relay.container.name)["HostConfig"]
+    host = relay.container.found.attrs["HostConfig"]
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
     assert not host["Privileged"]
@@ -48,6 +49,19 @@ def test_it_is_healthy_with_nothing_that_it_does_not_need(relay: Relay) -> None:
     assert relay.container.state["Health"]["Status"] == "healthy"
 
 
+def test_it_runs_on_the_base_that_the_dockerfile_names(run_python: Callable[..., str]) -> None:
+    program = """
+import platform, sqlite3, sys
+system = platform.freedesktop_os_release()
+print("%d.%d" % sys.version_info[:2], system["VERSION_CODENAME"], system["VERSION_ID"])
+print(sqlite3.sqlite_version)
+"""
+    python, release, debian, sqlite = run_python(program).split()
+    tag = re.escape(f"python:{python}-slim-{release}")
+    assert re.search(rf"(?m)^ARG PYTHON_IMAGE=.*/{tag}(@.*)?$", (ROOT / "Dockerfile").read_text())
+    assert f"Debian {debian}'s {sqlite}," in (ROOT / "docs/operating.md").read_text()
+
+
 def test_it_listens_on_587_without_root(relay: Relay) -> None:
     with socket.create_connection(("127.0.0.1", relay.account.port), timeout=10) as connection:
         assert connection.recv(512).startswith(b"220 relay.test ")
@@ -56,8 +70,8 @@ def test_it_listens_on_587_without_root(relay: Relay) -> None:
     )
 
 
-def test_what_it_is_started_with(images: Images) -> None:
-    config = inspect(images.relay)["Config"]
+def test_what_it_is_started_with(engine: DockerClient, images: Images) -> None:
+    config = engine.images.get(images.relay).attrs["Config"]
     assert config["User"] == "99:100"
     assert config["Entrypoint"] == ["smtp-relay"]
     assert config["Cmd"] == ["serve"]
@@ -81,18 +95,9 @@ def test_what_it_is_started_with(images: Images) -> None:
     }
 
 
-def test_the_mount_points(images: Images) -> None:
-    listed = docker(
-        "run",
-        "--rm",
-        "--entrypoint=stat",
-        images.relay,
-        "-c%n %u:%g %a",
-        "/data",
-        "/config",
-        "/secrets",
-        "/certs",
-    )
+def test_the_mount_points(engine: DockerClient, images: Images) -> None:
+    places = ("/data", "/config", "/secrets", "/certs")
+    listed = output(engine, images.relay, "-c%n %u:%g %a", *places, entrypoint="stat")
     assert listed.splitlines() == [
         "/data 99:100 700",
         "/config 0:0 755",
@@ -115,13 +120,10 @@ print(*[name for name in ("/src", "/pip", "/package", "/bytecode") if pathlib.Pa
     assert (modules, programs, files, commands, rest) == ("", "", "", "smtp-relay", "")
 
 
-def test_its_user_can_write_its_data_and_nothing_else(images: Images) -> None:
+def test_its_user_can_write_its_data_and_nothing_else(engine: DockerClient, images: Images) -> None:
     # Without --read-only: what the file modes alone allow.
-    found = docker(
-        *("run", "--rm", "--entrypoint=find", images.relay),
-        *("/", "-xdev", "-type", "d", "!", "-readable", "-prune", "-o"),
-        *("-writable", "!", "-type", "l", "-print"),
-    ).split()
+    wanted = "/ -xdev -type d ! -readable -prune -o -writable ! -type l -print"
+    found = output(engine, images.relay, *wanted.split(), entrypoint="find").split()
     # Sticky directories for everybody are Debian's.
     assert set(found) <= {"/data", "/tmp", "/var/tmp", "/run/lock"}
 
@@ -136,7 +138,7 @@ class TestStops:
         assert "event=stopped" in relay.container.log
 
     def test_with_an_init_a_stop_is_heard_before_it_has_started(self, start: Callable[..., Relay]) -> None:
-        relay = start("--init")
+        relay = start(init=True)
         began = time.monotonic()
         relay.container.stop()
         assert time.monotonic() - began < 5
@@ -157,11 +159,12 @@ class TestRefusesToStart:
         assert "Traceback" not in container.log
 
 
-def test_no_secret_of_the_checkout_is_in_it(images: Images, tmp_path: Path) -> None:
-    for image in (images.relay, images.sandbox):
-        assert images.content not in docker("history", "--no-trunc", image)
-        assert images.content not in docker("inspect", image)
-        docker("save", "--output", str(tmp_path / "image.tar"), image, timeout=300)
+def test_no_secret_of_the_checkout_is_in_it(engine: DockerClient, images: Images, tmp_path: Path) -> None:
+    for image in map(engine.images.get, (images.relay, images.sandbox)):
+        assert images.content not in str(image.history())
+        assert images.content not in str(image.attrs)
+        with (tmp_path / "image.tar").open("wb") as saved:
+            saved.writelines(image.save())
         contents = list(layers.files(tmp_path / "image.tar"))
         assert [name for name, content in contents if images.content.encode() in content] == []
         assert len(contents) > 1000

@@ -1,17 +1,20 @@
-"""tests/engine.sh and tests/base_images.sh: what they do and what they say."""
+"""tests/engine.sh, tests/base_images.sh and tests/shipped_python.sh: what they do and what they say."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 from harness import programs
 
-from .containers import ROOT, SECONDS_TO_BUILD, docker
+from .containers import ROOT, SECONDS_TO_BUILD, output
 
 pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
 
@@ -99,17 +102,44 @@ class TestBaseImages:
         done = _run(["tests/base_images.sh"], PYTHON_IMAGE="one", DEBIAN_IMAGE="two three")
         assert done == programs.Done(0, "export PYTHON_IMAGE=one DEBIAN_IMAGE=two\\ three\n")
 
-    def test_the_images_are_there(self, base: str) -> None:
+    def test_they_are_the_debian_and_the_python_that_are_shipped(
+        self, engine: DockerClient, base: str
+    ) -> None:
         done = _run(["tests/base_images.sh"])
         names = dict(word.split("=", 1) for word in shlex.split(done.output) if "=" in word)
-        assert docker(
-            "run", "--rm", names["PYTHON_IMAGE"], "python", "-c", "import venv, ensurepip; print('ok')"
+        program = """
+import ensurepip, platform, sys, venv
+print(*sys.version_info[:2], platform.freedesktop_os_release()["VERSION_CODENAME"])
+"""
+        python = output(engine, names["PYTHON_IMAGE"], "python", "-c", program).split()
+        debian = output(
+            engine, names["DEBIAN_IMAGE"], "sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME"
         )
-        assert docker("run", "--rm", names["DEBIAN_IMAGE"], "cat", "/etc/debian_version")
-        with pytest.raises(AssertionError, match="python"):
-            docker("run", "--rm", names["DEBIAN_IMAGE"], "python3", "--version")
+        [shipped] = re.findall(
+            r"(?m)^ARG PYTHON_IMAGE=.*/python:(\d+)\.(\d+)-slim-(\w+)(?:@.*)?$",
+            (ROOT / "Dockerfile").read_text(),
+        )
+        assert python == [*shipped]
+        assert debian.split() == [shipped[2]]
+        assert output(engine, names["DEBIAN_IMAGE"], "sh", "-c", "! command -v python3") == ""
+
+    def test_a_base_of_no_known_release_is_said(self, tmp_path: Path) -> None:
+        script = tmp_path / "tests/base_images.sh"
+        script.parent.mkdir()
+        shutil.copy(ROOT / "tests/base_images.sh", script)
+        (tmp_path / "Dockerfile").write_text("ARG PYTHON_IMAGE=docker.io/library/python:latest\n")
+        done = _run([str(script)])
+        assert done.status == 1
+        assert "Its tag must name a Python and a Debian, as 3.13-slim-trixie does." in done.output
 
     def test_no_engine_is_said(self) -> None:
         done = _run(["tests/base_images.sh"], DOCKER_HOST="unix:///nowhere.sock")
         assert done.status == 1
         assert "no Docker engine answers (run: tests/engine.sh ensure)" in done.output
+
+
+def test_a_shipped_python_without_its_packages_is_said(engine: DockerClient) -> None:
+    done = _run(["tests/shipped_python.sh"], PYTHON_IMAGE="localhost:1/none", DEBIAN_IMAGE="none")
+    assert done.status == 1
+    assert "the image for the unit tests cannot be built. The end of what was said:" in done.output
+    assert "localhost:1" in done.output

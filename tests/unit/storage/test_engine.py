@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from relay_app.errors import StoreError
 from relay_app.storage import engine
@@ -35,6 +35,7 @@ def test_the_sqlite_file(tmp_path: Path) -> None:
     assert pragma(store, "synchronous") == 2  # FULL
     assert pragma(store, "foreign_keys") == 1
     assert pragma(store, "busy_timeout") == 10_000
+    assert pragma(store, "wal_autocheckpoint") == 0
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["relay.db"]
 
@@ -69,6 +70,45 @@ def test_a_file_in_the_old_mode_that_is_in_use(tmp_path: Path, monkeypatch: pyte
     store = Store.open("", tmp_path)
     assert pragma(store, "journal_mode") == "wal"
     store.close()
+
+
+class TestCheckpoint:
+    """SQLite's own, after a commit, may damage the file: https://www.sqlite.org/wal.html#walresetbug"""
+
+    def test_the_log_does_not_grow_for_ever(self, tmp_path: Path) -> None:
+        store = Store.open("", tmp_path)
+        blobs = StoredBlobs(store)
+        log = tmp_path / "relay.db-wal"
+        sizes = []
+        for _ in range(3 * engine.CHECKPOINT_EVERY):
+            blobs.store("me", os.urandom(10_000))
+            sizes.append(log.stat().st_size)
+        assert max(sizes) < 1.5 * sizes[engine.CHECKPOINT_EVERY - 2] < 6_000_000
+        store.close()
+
+    def test_nobody_can_write_meanwhile(self, tmp_path: Path) -> None:
+        store = Store.open("", tmp_path)
+        blobs = StoredBlobs(store)
+        found: list[str] = []
+
+        def look(statement: str) -> None:
+            if "wal_checkpoint" not in statement:
+                return
+            with closing(sqlite3.connect(tmp_path / "relay.db", timeout=0, isolation_level=None)) as other:
+                try:
+                    other.execute("BEGIN IMMEDIATE")
+                    found.append("can write")
+                except sqlite3.OperationalError as error:
+                    found.append(error.sqlite_errorname)
+
+        def watch(connection: sqlite3.Connection, *_: Any) -> None:
+            connection.set_trace_callback(look)
+
+        event.listen(store._engine, "checkout", watch)
+        for _ in range(engine.CHECKPOINT_EVERY):
+            blobs.store("me", b"data")
+        assert found == ["SQLITE_BUSY"]
+        store.close()
 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(
