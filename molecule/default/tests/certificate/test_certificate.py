@@ -47,12 +47,9 @@ def first(relay, engine, play, variables) -> dict[str, Any]:
     shown = issue()
     since = time.time()
     played = play("site.yml", **variables)
-    until = time.time()
-    events = engine(
-        *("events", "--since", f"{since:.3f}", "--until", f"{until:.3f}", "--format", "{{.Action}}"),
-        *("--filter", f"container={relay.name}", "--filter", "type=container"),
-    ).split("\n")
-    return {"certificate": shown, "played": played, "events": events}
+    relays = {"container": relay.name, "type": "container"}
+    events = engine.events(since=since, until=time.time(), filters=relays, decode=True)
+    return {"certificate": shown, "played": played, "events": [event["Action"] for event in events]}
 
 
 def test_one_restart_is_enough(first) -> None:
