@@ -11,6 +11,7 @@ import secrets
 import shlex
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import threading
@@ -319,12 +320,23 @@ class Relay:
         """The identifiers of the messages that it remembers, at most a hundred."""
         return {message["id"] for message in self.api("messages?limit=100")["messages"]}
 
+    def remove(self) -> None:
+        """Remove its container by hand. The engine gives back its ports a moment later."""
+        self.engine.containers.get(self.name).remove(force=True)
+        for port in (self.port, int(self.console.rpartition(":")[2])):
+            wait_until(functools.partial(_is_free, port), f"port {port} is free", timeout=120)
+
     def answers(self) -> bool:
         """Whether it says EHLO, as its health check asks it to."""
         return bool(self.inside.run("smtp-relay health").rc == 0)
 
     def logs(self) -> str:
         return self.engine.containers.get(self.name).logs().decode()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ while [[ ${#running[@]} -gt 0 ]]; do
     outcomes+=("$name $outcome after $((SECONDS / 60)) min $((SECONDS % 60)) s")
     say "${outcomes[-1]}"
     # Again in short, as pytest and molecule begin such lines.
-    if [[ $outcome == FAILED ]]; then grep -E '^(FAILED|ERROR) ' "$scratch/$name.log" || true; fi
+    if [[ $outcome == FAILED ]]; then grep -E '^(FAILED|ERROR) +[^ -]' "$scratch/$name.log" || true; fi
 done
 if [[ ${#outcomes[@]} -gt 1 ]]; then printf 'Molecule: %s\n' "${outcomes[@]}"; fi
 exit "$failed"

@@ -13,8 +13,8 @@ def before(relay) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def played(before, relay, engine, play) -> Any:
-    engine.containers.get(relay.name).remove(force=True)
+def played(before, relay, play) -> Any:
+    relay.remove()
     return play("playbooks/relay.yml")
 
 
