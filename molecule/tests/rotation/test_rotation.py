@@ -35,6 +35,7 @@ def test_the_playbook_says_that_somebody_must_sign_in_and_where(play, relay, mai
 
 def test_after_that_verify_is_content(play, relay, outlook, mailboxes) -> None:
     token = outlook.refresh_token(PERSONAL, outlook.world().public_client_id)
+    # What the playbook has told to do, with a token instead of a browser.
     command = ["docker", "exec", "-i", relay.name, "smtp-relay", "login", PERSONAL, "--refresh-token", "-"]
     subprocess.run(command, input=token.encode(), check=True, capture_output=True, timeout=60)
     played = play("playbooks/verify.yml", relay_mailboxes=mailboxes)

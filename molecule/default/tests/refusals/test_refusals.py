@@ -59,7 +59,6 @@ def refused(play, places, before, port, foreign) -> dict[str, Any]:
         return dict(zip(runs, pool.map(run, runs), strict=True))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("name", "sentences"),
     [
