@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import os
 import secrets
 import shlex
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
-import tempfile
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 import requests
 import testinfra
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
+from docker import DockerClient
+from docker.errors import NotFound
 from harness import clients
 from harness.programs import wait_until
 from testinfra.host import Host
@@ -44,7 +47,7 @@ PLACES: dict[str, Any] = {
 WORK = "office@example.org"
 RECIPIENT = "somebody@example.net"
 SECONDS_TO_PLAY = 300.0
-SECONDS_TO_STOP = 8.0
+SECONDS_TO_STOP = 8.0  # then one more press
 
 Inspect = Callable[[str], dict[str, Any]]
 
@@ -120,7 +123,7 @@ class Playing:
                 self._news.wait_for(functools.partial(self._went_on, tasks), SECONDS_TO_STOP)
             if self._ended:
                 break
-        return self.end(SECONDS_TO_STOP)
+        return self.end()
 
     def _went_on(self, tasks: int) -> bool:
         """Whether it has ended, or has begun another task."""
@@ -193,29 +196,24 @@ class Play:
 
 
 @pytest.fixture(scope="session")
-def inspect() -> Inspect:
-    """`docker inspect` of a container, image, network or volume."""
+def engine() -> Iterator[DockerClient]:
+    """The Docker engine itself, past Ansible and ssh: DOCKER_HOST's, or this machine's."""
+    client = docker.from_env(timeout=120)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def inspect(engine: DockerClient) -> Inspect:
+    """What the engine says of a container or of an image."""
 
     def look(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(docker("inspect", name))[0]
-        return found
+        try:
+            return dict(engine.containers.get(name).attrs)
+        except NotFound:
+            return dict(engine.images.get(name).attrs)
 
     return look
-
-
-def docker(*arguments: str, stdin: str = "", check: bool = True, timeout: float = 120) -> str:
-    """Run a docker command on the engine itself; return what it wrote on both streams."""
-    done = subprocess.run(
-        ["docker", *arguments],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0 or not check, f"docker {' '.join(arguments)}\n{done.stdout}"
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,10 @@ class Relay:
     directory: Path
     """there"""
     user: str
+    engine: DockerClient
     inspect: Inspect
+    inside: Host
+    """its container"""
 
     @property
     def started(self) -> tuple[str, str]:
@@ -319,18 +320,27 @@ class Relay:
         """The identifiers of the messages that it remembers, at most a hundred."""
         return {message["id"] for message in self.api("messages?limit=100")["messages"]}
 
+    def remove(self) -> None:
+        """Remove its container by hand. The engine gives back its ports a moment later."""
+        self.engine.containers.get(self.name).remove(force=True)
+        for port in (self.port, int(self.console.rpartition(":")[2])):
+            wait_until(functools.partial(_is_free, port), f"port {port} is free", timeout=120)
+
     def answers(self) -> bool:
         """Whether it says EHLO, as its health check asks it to."""
-        command = ["docker", "exec", self.name, "smtp-relay", "health"]
-        done = subprocess.run(command, capture_output=True, check=False)
-        return done.returncode == 0
+        return bool(self.inside.run("smtp-relay health").rc == 0)
 
     def logs(self) -> str:
-        return docker("logs", self.name)
+        return self.engine.containers.get(self.name).logs().decode()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.fixture(scope="session")
-def relay(inspect: Inspect) -> Relay:
+def relay(engine: DockerClient, inspect: Inspect) -> Relay:
     """The relay."""
     name = PLACES["relay_name"]
     return Relay(
@@ -340,7 +350,9 @@ def relay(inspect: Inspect) -> Relay:
         testinfra.get_host(HOST or "local://", controlpersist=0),
         Path("/mnt/user/appdata", name) if HOST else EPHEMERAL / "relay",
         "99:100" if HOST or os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}",
+        engine,
         inspect,
+        testinfra.get_host(f"docker://{name}"),
     )
 
 
@@ -403,31 +415,27 @@ def goes_out(relay: Relay, outlook: Control) -> Callable[..., Message]:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Callable[..., str]:
-    """The docker command, on the engine itself."""
-    return docker
-
-
-@pytest.fixture(scope="session")
 def places() -> dict[str, Any]:
     """Names, ports and variables of this scenario."""
     return PLACES
 
 
-@pytest.fixture(
-    params=[
-        ("ps", "--all", "--format", "{{.Names}}"),
-        ("network", "ls", "--format", "{{.Name}}"),
-        ("volume", "ls", "--format", "{{.Name}}"),
-        ("images", "--format", "{{.Repository}}"),
-    ],
-    ids=lambda command: command[0],
-)
-def on_the_engine(request: pytest.FixtureRequest) -> list[str]:
-    """The names of all that the scenario has on the engine: containers, networks, volumes, images in turn."""
+@pytest.fixture(params=["containers", "networks", "volumes", "images"])
+def on_the_engine(request: pytest.FixtureRequest, engine: DockerClient) -> list[str]:
+    """The names of all that the scenario has on the engine, of one kind after the other."""
+    names = {
+        "containers": lambda: [each["Names"][0][1:] for each in engine.api.containers(all=True)],
+        "networks": lambda: [each["Name"] for each in engine.api.networks()],
+        "volumes": lambda: [each["Name"] for each in engine.api.volumes()["Volumes"] or []],
+        "images": lambda: [
+            name
+            for each in engine.api.images()
+            for name in [*(each["RepoTags"] or []), *(each["RepoDigests"] or [])]
+        ],
+    }
     registry = f"127.0.0.1:{PLACES['sandbox_registry_port']}/"
     ours = (PLACES["relay_name"], PLACES["relay_network"], PLACES["sandbox_name"], registry)
-    return [name for name in docker(*request.param).split() if name.startswith(ours)]
+    return [name for name in names[request.param]() if name.startswith(ours)]
 
 
 @pytest.fixture(scope="session")
@@ -437,21 +445,18 @@ def noted() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def publish(relay: Any, places: dict[str, Any]) -> Iterator[Callable[..., str]]:
+def publish(relay: Relay, engine: DockerClient) -> Callable[..., str]:
     """Publish an image that is the present one but for what it starts: publish("9.0.0", ["false"])."""
-    login = f"sandbox:{relay.kept('sandbox')['registry_password']}"
-    auths = {f"127.0.0.1:{places['sandbox_registry_port']}": {"auth": b64encode(login.encode()).decode()}}
+    login = {"username": "sandbox", "password": relay.kept("sandbox")["registry_password"]}
 
-    with tempfile.TemporaryDirectory() as configuration:
-        (Path(configuration) / "config.json").write_text(json.dumps({"auths": auths}))
+    def make(tag: str, entrypoint: list[str] | None = None) -> str:
+        image = f"{relay.image.rpartition(':')[0]}:{tag}"
+        lines = [f"FROM {relay.image}", f"LABEL test={secrets.token_hex(8)}"]
+        lines += [f"ENTRYPOINT {json.dumps(entrypoint)}"] if entrypoint else []
+        engine.images.build(fileobj=io.BytesIO("\n".join(lines).encode()), tag=image, rm=True)
+        for news in engine.images.push(image, auth_config=login, stream=True, decode=True):
+            assert "error" not in news, f"{image}: {news['error']}"
+        engine.images.remove(image)
+        return image
 
-        def make(tag: str, entrypoint: list[str] | None = None) -> str:
-            image = f"{relay.image.rpartition(':')[0]}:{tag}"
-            lines = [f"FROM {relay.image}", f"LABEL test={secrets.token_hex(8)}"]
-            lines += [f"ENTRYPOINT {json.dumps(entrypoint)}"] if entrypoint else []
-            docker("build", "--tag", image, "-", stdin="\n".join(lines))
-            docker("--config", configuration, "push", image)
-            docker("rmi", image)
-            return image
-
-        yield make
+    return make

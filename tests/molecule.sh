@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Run the molecule scenarios: tests/molecule.sh [SCENARIO...], without one all of them.
+# Run the molecule scenarios side by side: tests/molecule.sh [SCENARIO...], without one all of them.
 #
-# They deploy for real on this machine's Docker engine, under names and ports of their own, and remove what they made,
-# also when a step fails or somebody interrupts. KEEP=1 leaves what a failed step has left, for a look; the next run
-# removes it.
+# They deploy for real on this machine's Docker engine, each under names and ports of its own, and remove what they
+# made, also when a step fails or somebody interrupts. The steps are told as they begin. A scenario's log comes in one
+# piece, when it has ended; the last lines say how long each took and what became of it. KEEP=1 leaves what a failed
+# step has left, for a look; the next run removes it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
@@ -20,24 +21,82 @@ bases=$(tests/base_images.sh)
 eval "$bases"
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/molecule.XXXXXX")
-running=
-run() { MOLECULE_EPHEMERAL_DIRECTORY=$scratch/$2 molecule --base-config .config/molecule/config.yml "$1" --scenario-name "$2" --no-command-borders "${@:3}"; }
-finish() {
-    if [[ -n $running && -z ${KEEP:-} ]]; then
-        echo "Molecule: removing what $running has left." >&2
-        run destroy "$running" >"$scratch/destroy.log" 2>&1 || cat "$scratch/destroy.log" >&2
+say() { echo "Molecule: $*"; }
+
+# Interrupted it must be, also where this script's caller has its children ignore SIGINT, as nohup and a shell's `&` do.
+run() { # ACTION SCENARIO [OPTION...]
+    env --default-signal=INT NO_COLOR=1 MOLECULE_EPHEMERAL_DIRECTORY="$scratch/$2" \
+        molecule --base-config .config/molecule/config.yml "$1" --scenario-name "$2" --no-command-borders "${@:3}" 2>&1
+}
+
+# Name each step that begins in what comes in. Molecule tells of a `verify` only that it is one.
+tell() { # SCENARIO
+    local sequence step
+    mapfile -t sequence < <(sed -n '/test_sequence:/,$ s/^ *- //p' "molecule/$1/molecule.yml")
+    sed --quiet --unbuffered 's/^INFO *\[.* > \(.*\)] Executing$/\1/p' | while read -r step; do
+        if [[ ${sequence[0]:-} == "$step"* ]]; then
+            step=${sequence[0]}
+            sequence=("${sequence[@]:1}")
+        fi
+        say "$1: $step"
+    done
+}
+
+# From the first step to the removal of what it has left. Whoever needs the engine for himself waits for the lock.
+try() { # SCENARIO
+    local log=$scratch/$1.log status=0 missing
+    trap '' INT
+    exec 9>"$scratch/$1.lock"
+    flock 9
+    run test "$1" --destroy "$([[ -n ${KEEP:-} ]] && echo never || echo always)" | tee "$log" | tell "$1" || status=1
+    # For molecule a step without its file is no failure. For us it is a test that never ran.
+    if missing=$(grep --max-count=1 -E 'Missing playbook|no tests found' "$log"); then
+        echo "ERROR    molecule/$1/molecule.yml has a step without its file. Molecule says: $missing" >>"$log"
+        status=1
     fi
-    if [[ -n $running && -n ${KEEP:-} ]]; then echo "Molecule: kept $scratch/$running" >&2; else rm -rf "$scratch"; fi
+    if [[ $status -ne 0 && -n ${KEEP:-} ]]; then
+        touch "$scratch/kept"
+    elif [[ $status -ne 0 || -n ${KEEP:-} ]]; then
+        run destroy "$1" >>"$log"
+    fi
+    return "$status"
+}
+
+declare -A running=() # the scenarios, by the process group that each has for itself
+finish() {
+    trap '' INT TERM HUP
+    for group in "${!running[@]}"; do
+        say "${running[$group]} is interrupted, and removed." >&2
+        kill -INT -- "-$group" 2>/dev/null || true
+    done
+    wait
+    if [[ -e $scratch/kept ]]; then say "kept $scratch" >&2; else rm -rf "$scratch"; fi
 }
 trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-for running in "$@"; do
-    run test "$running" --destroy "$([[ -n ${KEEP:-} ]] && echo never || echo always)" | tee "$scratch/$running.log"
-    # For molecule a step without its file is no failure. For us it is a test that never ran.
-    if grep -E 'Missing playbook|no tests found' "$scratch/$running.log"; then
-        echo "Molecule: $running has a step without its file (above). See molecule/$running/molecule.yml" >&2
-        exit 1
-    fi
-    [[ -z ${KEEP:-} ]] || run destroy "$running"
+for name in "$@"; do touch "$scratch/$name.lock"; done # before the first asks who else is there
+set -m
+for name in "$@"; do
+    try "$name" </dev/null &
+    running[$!]=$name
 done
-running=
+set +m
+
+outcomes=()
+failed=0
+while [[ ${#running[@]} -gt 0 ]]; do
+    outcome=passed
+    wait -n -p group "${!running[@]}" || { outcome=FAILED && failed=1; }
+    name=${running[$group]}
+    unset "running[$group]"
+    cat "$scratch/$name.log"
+    outcomes+=("$name $outcome after $((SECONDS / 60)) min $((SECONDS % 60)) s")
+    say "${outcomes[-1]}"
+    # Again in short, as pytest and molecule begin such lines.
+    if [[ $outcome == FAILED ]]; then grep -E '^(FAILED|ERROR) +[^ -]' "$scratch/$name.log" || true; fi
+done
+if [[ ${#outcomes[@]} -gt 1 ]]; then printf 'Molecule: %s\n' "${outcomes[@]}"; fi
+exit "$failed"

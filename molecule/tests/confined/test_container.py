@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import testinfra
 
 
 @pytest.fixture(scope="module")
@@ -13,10 +14,10 @@ def container(relay) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def status(relay, engine) -> dict[str, str]:
+def status(relay) -> dict[str, str]:
     """What the kernel says of the relay's process, which the container's init has started."""
-    of_the_relay = "cat /proc/$(cut -d ' ' -f 1 /proc/1/task/1/children)/status"
-    lines = engine("exec", relay.name, "sh", "-c", of_the_relay).splitlines()
+    (process, *_) = relay.inside.file("/proc/1/task/1/children").content_string.split()
+    lines = relay.inside.file(f"/proc/{process}/status").content_string.splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -38,34 +39,28 @@ def test_it_has_no_capability_and_gets_none(container, status) -> None:
     assert status["Name"] != "docker-init"
 
 
-def test_its_root_is_read_only(container, engine, relay) -> None:
+def test_its_root_is_read_only(container, relay) -> None:
     assert container["HostConfig"]["ReadonlyRootfs"]
-    lines = engine("exec", relay.name, "cat", "/proc/1/mounts").splitlines()
-    read_only = {line.split()[1]: "ro" in line.split()[3].split(",") for line in lines}
-    assert {place: read_only[place] for place in ("/", "/config", "/secrets", "/certs", "/data", "/tmp")} == {
-        **dict.fromkeys(("/", "/config", "/secrets", "/certs"), True),
-        **dict.fromkeys(("/data", "/tmp"), False),
-    }
-    said = engine("exec", "--user", "0", relay.name, "touch", "/opt/smtp-relay/probe", check=False)
-    assert "Read-only file system" in said
+    for place in ("/", "/config", "/secrets", "/certs", "/data", "/tmp"):
+        mode = "rw" if place in ("/data", "/tmp") else "ro"
+        assert mode in relay.inside.mount_point(place).options, place
+    root = testinfra.get_host(f"docker://root@{relay.name}")
+    assert "Read-only file system" in root.run("touch /opt/smtp-relay/probe").stderr
 
 
-def test_it_may_write_to_tmp_and_run_nothing_from_there(container, engine, relay) -> None:
+def test_it_may_write_to_tmp_and_run_nothing_from_there(container, relay) -> None:
     assert container["HostConfig"]["Tmpfs"] == {"/tmp": "rw,noexec,nosuid,nodev,size=64m"}
-    said = engine(
-        *("exec", relay.name, "sh", "-c"),
-        "printf '#!/bin/sh\\n' >/tmp/probe; chmod 700 /tmp/probe; /tmp/probe; echo $?; rm /tmp/probe",
-    )
-    assert "Permission denied" in said
-    assert "126" in said.splitlines()
+    relay.inside.check_output("printf '#!/bin/sh\\n' >/tmp/probe && chmod 700 /tmp/probe")
+    refused = relay.inside.run("/tmp/probe")
+    relay.inside.check_output("rm /tmp/probe")
+    assert refused.rc == 126
+    assert "Permission denied" in refused.stderr
 
 
-def test_it_cannot_fork_without_end(container, engine, relay) -> None:
+def test_it_cannot_fork_without_end(container, relay) -> None:
     assert container["HostConfig"]["PidsLimit"] == 256
-    said = engine(
-        *("exec", relay.name, "sh", "-c", "cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max")
-    )
-    assert said.splitlines()[-1] == "256"
+    read = "cat /sys/fs/cgroup/pids/pids.max || cat /sys/fs/cgroup/pids.max"
+    assert relay.inside.check_output(read) == "256"
 
 
 def test_it_comes_back_and_may_take_its_time_to_stop(container) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ MOMENTS = [
     "Create | Have the container as it should be",
     "Container | Wait until it answers",
 ]
-if os.environ.get("RELAY_HOST"):  # over ssh each takes its time
-    MOMENTS = MOMENTS[::2]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,6 @@ def test_a_second_run_is_refused_while_one_goes_on(play, wanted) -> None:
     assert "Wait for it, or end it: kill" in second.text
 
 
-@pytest.mark.timeout(600)
 def test_whatever_was_interrupted_the_next_run_finishes(play, relay, wanted, goes_out) -> None:
     for moment in MOMENTS:
         with play.begun("playbooks/relay.yml", **wanted) as playing:

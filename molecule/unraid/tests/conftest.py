@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from docker import DockerClient
 from testinfra.host import Host
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -20,7 +21,7 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 GROUND = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 TOWER = "smtp-relay-test-tower"
 PORT = os.environ.get("TOWER_PORT", "22022")
-SECONDS_TO_PLAY = 100
+SECONDS_TO_PLAY = 300
 
 # In opt/ of the tower: what breaks, and what puts it right again.
 REMEDIES = {
@@ -120,9 +121,16 @@ def playbook() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def at_tower(engine: Callable[..., str]) -> Callable[..., str]:
+def at_tower(engine: DockerClient) -> Callable[..., str]:
     """Run a command on the tower past ssh: it works whatever is broken."""
-    return lambda *command: engine("exec", TOWER, *command)
+    tower = engine.containers.get(TOWER)
+
+    def run(*command: str) -> str:
+        status, output = tower.exec_run(list(command))
+        assert status == 0, f"{' '.join(command)}\n{output.decode()}"
+        return str(output.decode())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -149,9 +157,7 @@ def trouble(at_tower: Callable[..., str]) -> Callable[[str], AbstractContextMana
 
 
 @pytest.fixture(scope="session")
-def contents(
-    places: dict[str, Any], engine: Callable[..., str], at_tower: Callable[..., str]
-) -> Callable[[], str]:
+def contents(places: dict[str, Any], engine: DockerClient, at_tower: Callable[..., str]) -> Callable[[], str]:
     """All that a run could change: its files without the relay's data, and what of ours Docker has."""
     relay, network = places["relay_name"], places["relay_network"]
     find = ["find", "/boot", "/mnt", "/etc", "/root", "/tmp", "/var", "/usr/local", "/opt"]
@@ -159,9 +165,9 @@ def contents(
     find += ["-o", "-printf", r"%p %M %U:%G %s %T@ %l\n"]
 
     def list_() -> str:
-        containers = engine("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}")
-        ours = [line for line in containers.splitlines() if f" {relay} " in line]
-        networks = engine("network", "ls", "--format", "{{.Name}}").splitlines()
+        containers = engine.api.containers(all=True, filters={"name": f"^/{relay}$"})
+        ours = [f"{container['Id']} {container['Image']}" for container in containers]
+        networks = [found["Name"] for found in engine.api.networks()]
         return "\n".join([*sorted(at_tower(*find).splitlines()), *ours, f"network: {network in networks}"])
 
     return list_

@@ -16,3 +16,7 @@ def test_it_is_healthy(relay) -> None:
     wait_until(lambda: status() != "starting", "the engine has looked at it", timeout=SECONDS)
     assert status() == "healthy"
     assert relay.inspect(relay.name)["RestartCount"] == 0
+
+
+def test_it_runs_as_the_user_of_its_files(relay) -> None:
+    assert relay.inside.check_output('echo "$(id -u):$(id -g)"') == relay.user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,15 +15,16 @@ NEIGHBOUR = "molecule-neighbour"
 def neighbour(relay, inspect, engine) -> Iterator[dict[str, Any]]:
     """A container of an image with the relay's name, in a network that somebody has made."""
     image = f"{relay.image.rpartition(':')[0]}:8.0.0"
-    engine("build", "--tag", image, "-", stdin=f"FROM {relay.image}\nLABEL test=neighbour\n")
-    engine("network", "create", NEIGHBOUR)
-    engine(
-        "run", "--detach", "--name", NEIGHBOUR, "--network", NEIGHBOUR, "--entrypoint", "sleep", image, "900"
+    recipe = f"FROM {relay.image}\nLABEL test=neighbour\n"
+    engine.images.build(fileobj=io.BytesIO(recipe.encode()), tag=image, rm=True)
+    network = engine.networks.create(NEIGHBOUR)
+    container = engine.containers.run(
+        image, ["900"], entrypoint="sleep", name=NEIGHBOUR, network=NEIGHBOUR, detach=True
     )
     yield inspect(NEIGHBOUR)
-    engine("rm", "--force", NEIGHBOUR)
-    engine("network", "rm", NEIGHBOUR)
-    engine("rmi", image)
+    container.remove(force=True)
+    network.remove()
+    engine.images.remove(image)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -25,9 +25,9 @@ def port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def foreign(relay, engine) -> Iterator[str]:
     """A container that is not ours; its identifier."""
-    engine("create", "--name", FOREIGN, "--entrypoint", "true", relay.image)
-    yield str(relay.inspect(FOREIGN)["Id"])
-    engine("rm", "--force", FOREIGN)
+    container = engine.containers.create(relay.image, entrypoint="true", name=FOREIGN)
+    yield str(container.id)
+    container.remove(force=True)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,6 @@ def refused(play, places, before, port, foreign) -> dict[str, Any]:
         return dict(zip(runs, pool.map(run, runs), strict=True))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("name", "sentences"),
     [

@@ -1,10 +1,25 @@
-"""The array is stopped while Ansible runs."""
+"""The array is stopped: overnight, or while Ansible runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from harness.programs import wait_until
+
+
+def test_the_relay_comes_back_with_the_array(relay, trouble, goes_out) -> None:
+    """Some backups stop it every night, and Docker with it."""
+    container, since = relay.started
+    journal = sorted(relay.journal())[-10:]
+    with trouble("array stop"):
+        assert not relay.inspect(relay.name)["State"]["Running"]
+    wait_until(relay.answers, "the relay answers", timeout=60)
+    again, later = relay.started
+    assert again == container
+    assert later > since
+    assert relay.journal() >= set(journal)
+    goes_out()
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 
-def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_out) -> None:
-    at_tower("docker", "rm", "--force", relay.name)
+def test_a_container_that_was_removed_is_restored(relay, deploy, goes_out) -> None:
+    relay.remove()
     assert deploy().changed == ["relay : Create | Have the container as it should be"]
     goes_out()
 
@@ -14,7 +14,7 @@ def test_a_container_that_was_removed_is_restored(relay, at_tower, deploy, goes_
 @pytest.fixture
 def foreign(relay, at_tower) -> str:
     """Another container has the relay's name."""
-    at_tower("docker", "rm", "--force", relay.name)
+    relay.remove()
     command = ["run", "--detach", "--name", relay.name, "--entrypoint", "sleep", "--stop-signal", "KILL"]
     command += ["smtp-relay-test/tower", "600"]
     return at_tower("docker", *command).strip()

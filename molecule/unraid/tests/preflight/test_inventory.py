@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,14 +83,18 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def foreign() -> Iterator[None]:
+def foreign(engine) -> Iterator[None]:
     """A container of somebody else, with a port."""
-    container = ["--name", FOREIGN, "--publish", "127.0.0.1:22599:22", "--entrypoint", "sleep"]
-    subprocess.run(
-        ["docker", "run", "--detach", "--rm", *container, "smtp-relay-test/tower", "300"], check=True
+    container = engine.containers.run(
+        "smtp-relay-test/tower",
+        ["900"],
+        entrypoint="sleep",
+        name=FOREIGN,
+        ports={"22/tcp": ("127.0.0.1", 22599)},
+        detach=True,
     )
     yield
-    subprocess.run(["docker", "rm", "--force", FOREIGN], check=True)
+    container.remove(force=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.certificates import Authority
@@ -13,7 +15,6 @@ from tests.deploy import layers
 
 GROUND = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-TOWER = bool(os.environ.get("RELAY_HOST"))
 # Of a machine that is there for the tests alone, everything but what others have lent it.
 OTHERS = ["/proc", "/sys", "/dev", "/srv/tower/engine", "/mnt/user"]  # the last is /srv/tower/array
 
@@ -52,27 +53,35 @@ def test_all_of_them_are_looked_for(planted, relay) -> None:
         assert len(value) >= 15, name
 
 
-def test_not_in_the_descriptions_of_containers(planted, relay, engine, places) -> None:
-    containers = [relay.name, f"{places['sandbox_name']}-microsoft", f"{places['sandbox_name']}-registry"]
-    described = engine("inspect", *containers, relay.image, places["relay_network"])
+@pytest.fixture(scope="module")
+def containers(relay, engine, places) -> list[Any]:
+    names = (relay.name, f"{places['sandbox_name']}-microsoft", f"{places['sandbox_name']}-registry")
+    return [engine.containers.get(name) for name in names]
+
+
+def test_not_in_the_descriptions_of_containers(planted, relay, engine, containers, places) -> None:
+    others = [engine.images.get(relay.image), engine.networks.get(places["relay_network"])]
+    described = json.dumps([each.attrs for each in containers + others])
     assert "/secrets/vault_key" in described
     assert found(planted, described.encode()) == set()
 
 
 def test_not_in_the_image(planted, relay, engine, tmp_path) -> None:
-    assert found(planted, engine("history", "--no-trunc", relay.image).encode()) == set()
+    image = engine.images.get(relay.image)
+    assert found(planted, json.dumps(image.history()).encode()) == set()
     # What is there must be found, or the search is none.
     sought = planted | {"source": (PROJECT / "relay_app/errors.py").read_bytes()}
-    engine("save", "--output", str(tmp_path / "image.tar"), relay.image)
+    with (tmp_path / "image.tar").open("wb") as saved:
+        saved.writelines(image.save())
     seen = {name: found(sought, content) for name, content in layers.files(tmp_path / "image.tar")}
     (source,) = (name for name, hits in seen.items() if hits)
     assert source.endswith("/relay_app/errors.py")
     assert seen[source] == {"source"}
 
 
-def test_not_in_the_logs_of_containers(planted, relay, engine, places) -> None:
-    for name in (relay.name, f"{places['sandbox_name']}-microsoft", f"{places['sandbox_name']}-registry"):
-        assert found(planted, engine("logs", name).encode()) == set(), name
+def test_not_in_the_logs_of_containers(planted, relay, containers) -> None:
+    for container in containers:
+        assert found(planted, container.logs()) == set(), container.name
     assert "event=" in relay.logs()
 
 
@@ -84,36 +93,25 @@ def test_not_in_what_ansible_says(planted) -> None:
     assert found(planted, said) == set()
 
 
-def test_on_the_relays_host_only_in_files_that_are_meant_to_hold_them(planted, relay) -> None:
-    """On Unraid that is also its boot device, with the template, and what a run could have left in /tmp."""
+def test_on_the_tower_only_in_files_that_are_meant_to_hold_them(planted, relay) -> None:
+    """Nor on its boot device, with the template, nor what a run could have left in /tmp."""
     prune = " -o ".join(f"-path {path}" for path in OTHERS)
-    where = rf"/ \( {prune} \) -prune -o" if TOWER else str(relay.directory)
     values = b"\n".join(planted.values()).decode()
     holding = relay.host.check_output(
-        rf"find {where} -type f -print0 | xargs -0 grep -lF -e %s || test $? = 123", values
+        rf"find / \( {prune} \) -prune -o -type f -print0 | xargs -0 grep -lF -e %s || test $? = 123", values
     )
-    root = "/srv/tower/array/appdata/" + relay.name if TOWER else str(relay.directory)
+    root = f"/srv/tower/array/appdata/{relay.name}"
     assert set(holding.splitlines()) == {
         *(f"{root}/secrets/{name}" for name in names(relay)),
         f"{root}/certs/privkey.pem",
     }
 
 
-def test_on_this_machine_only_in_files_that_are_meant_to_hold_them(planted, relay) -> None:
+def test_on_this_machine_only_in_the_file_that_is_meant_to_hold_one(planted) -> None:
     """What is kept here is encrypted. The sandbox's registry has its password as a file."""
-    places = (
-        Path(os.environ.get("DOCKER_CONFIG", "~/.docker")).expanduser(),
-        Path("~/.ansible").expanduser(),
-        GROUND,
-    )
+    places = (Path(os.environ.get("DOCKER_CONFIG", "~/.docker")).expanduser(), GROUND)
     holding = {str(path) for place in places for path in place.rglob("*") if found(planted, content(path))}
-    meant = {str(GROUND / "sandbox/registry/registry_password")}
-    if not TOWER:
-        meant |= {
-            f"{relay.directory}/{name}"
-            for name in ("certs/privkey.pem", *map("secrets/{}".format, names(relay)))
-        }
-    assert holding == meant
+    assert holding == {str(GROUND / "sandbox/registry/registry_password")}
 
 
 def content(path: Path) -> bytes:
@@ -125,6 +123,11 @@ def content(path: Path) -> bytes:
 
 
 def test_the_image_has_empty_mount_points(relay, engine) -> None:
-    alone = ("run", "--rm", "--network=none", "--entrypoint=ls", relay.image)
-    listed = engine(*alone, "-A", "/certs", "/config", "/data", "/secrets")
-    assert listed.split() == ["/certs:", "/config:", "/data:", "/secrets:"]
+    listed = engine.containers.run(
+        relay.image,
+        ["-A", "/certs", "/config", "/data", "/secrets"],
+        entrypoint="ls",
+        network_mode="none",
+        remove=True,
+    )
+    assert listed.split() == [b"/certs:", b"/config:", b"/data:", b"/secrets:"]

@@ -1,0 +1,24 @@
+"""Somebody presses Ctrl-C while Ansible works on the tower over ssh."""
+
+from __future__ import annotations
+
+MOMENTS = ["Files | Write the secrets", "Create | Have the container as it should be"]
+
+
+def test_the_next_run_finishes_and_nothing_is_left_half_written(play, relay, world, goes_out) -> None:
+    mailbox = dict(world["relay_mailboxes"][0])
+    mailbox["devices"] = [*mailbox["devices"], {"name": "camera"}]
+    wanted = {"relay_mailboxes": [mailbox], "relay_pids_limit": 200}
+    for moment in MOMENTS:
+        with play.begun("playbooks/relay.yml", **wanted) as playing:
+            playing.wait_for(moment)
+            ended = playing.interrupt()
+        assert ended.code != 0, f"it was too late at {moment}:\n{ended.tail}"
+
+    finished = play("playbooks/relay.yml", **wanted)
+    assert finished.code == 0, finished.tail
+    assert relay.inspect(relay.name)["HostConfig"]["PidsLimit"] == 200
+    assert relay.files("-name", ".host_file-*") == []
+    goes_out("camera")
+    again = play("playbooks/relay.yml")
+    assert again.code == 0, again.tail
