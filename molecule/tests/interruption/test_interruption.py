@@ -8,10 +8,10 @@ import pytest
 
 # From the first file that is written to the start of the new container.
 MOMENTS = [
-    "Files | Write the secrets",
-    "Files | Write the settings",
-    "Create | Have the container as it should be",
-    "Container | Wait until it answers",
+    "Ensure the secrets are in their files",
+    "Ensure the settings are in relay.toml",
+    "Ensure the container is as the inventory says",
+    "Ensure the new container answers, or the one before",
 ]
 
 

@@ -1,7 +1,7 @@
 # What the scripts that follow share. Before it: name, directory and seconds.
 LC_ALL=C
 export LC_ALL
-cd "$directory" || exit 1
+cd "$directory" || exit 2
 
 id_of() { docker inspect --type container --format '{{.Id}}' "$1" 2>/dev/null; }
 

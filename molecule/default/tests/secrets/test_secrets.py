@@ -20,7 +20,7 @@ def secrets(relay) -> dict[Path, bytes]:
 
 def test_not_in_what_ansible_has_said(secrets) -> None:
     said = (GROUND / "ansible.log").read_bytes()
-    for task in (b"Files | Write the secrets", b"Rekey | Write it beside the old one"):
+    for task in (b"Ensure the secrets are in their files", b"Ensure the new key is beside the old one"):
         assert task in said
     assert [file for file, secret in secrets.items() if secret in said] == []
 

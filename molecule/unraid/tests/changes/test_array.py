@@ -31,7 +31,7 @@ def midway(at_tower) -> Iterator[str]:
 
 def test_nothing_is_written_to_the_memory_in_its_place(midway, relay, deploy, at_tower, goes_out) -> None:
     said = deploy(midway).refusal()
-    assert said.startswith(f"/mnt/user/appdata is not there, and so {relay.directory} cannot be made in it.")
+    assert f"/mnt/user/appdata is not there, and so {relay.directory} cannot be made in it." in said
     assert "If it lies on the array or on another disk: is that started and mounted?" in said
     assert at_tower("find", "/mnt/user") == "/mnt/user\n"
 

@@ -7,7 +7,10 @@ import pytest
 
 def test_a_container_that_was_removed_is_restored(relay, deploy, goes_out) -> None:
     relay.remove()
-    assert deploy().changed == ["relay : Create | Have the container as it should be"]
+    assert deploy().changed == [
+        "relay : Ensure the container is as the inventory says",
+        "relay : Ensure the new container answers, or the one before",
+    ]
     goes_out()
 
 

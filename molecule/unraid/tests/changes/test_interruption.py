@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOMENTS = ["Files | Write the secrets", "Create | Have the container as it should be"]
+MOMENTS = ["Ensure the secrets are in their files", "Ensure the container is as the inventory says"]
 
 
 def test_the_next_run_finishes_and_nothing_is_left_half_written(play, relay, world, goes_out) -> None:

@@ -14,9 +14,9 @@ def test_a_device_is_added_and_removed_without_a_restart(relay, world, deploy, g
     run = deploy(relay_mailboxes=[mailbox | {"devices": devices}])
     assert run.changed == [
         "relay : Secrets | Make what is made once, and keep it on this machine",
-        "relay : Files | Write the secrets",
-        "relay : Files | Write the settings",
-        "relay : Reload | Let it read its settings again",
+        "relay : Ensure the secrets are in their files",
+        "relay : Ensure the settings are in relay.toml",
+        "relay : Ensure the relay has read its settings again",
     ]
     assert relay.started == before
     password = relay.password("scanner")

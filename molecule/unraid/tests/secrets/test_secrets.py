@@ -88,8 +88,8 @@ def test_not_in_the_logs_of_containers(planted, relay, containers) -> None:
 def test_not_in_what_ansible_says(planted) -> None:
     said = (GROUND / "ansible.log").read_bytes()
     assert b"task path:" in said, "this was no run with -vv"
-    assert b"Files | Write the secrets" in said
-    assert b"Files | Write the certificate" in said
+    assert b"Ensure the secrets are in their files" in said
+    assert b"Ensure the certificate and its key are present" in said
     assert found(planted, said) == set()
 
 
