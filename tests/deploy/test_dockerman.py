@@ -455,7 +455,6 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
         changed("HostConfig", "CapDrop", to=["all"]),
         changed("HostConfig", "SecurityOpt", to=["no-new-privileges:true"]),
         changed("HostConfig", "Tmpfs", to={"/tmp": "size=64m,rw"}),
-        changed("HostConfig", "PortBindings", to={"587/tcp": [{"HostIp": "0.0.0.0", "HostPort": "587"}]}),
         changed("HostConfig", "RestartPolicy", to={"Name": "no", "MaximumRetryCount": 0}),
         changed("HostConfig", "CapAdd", to=[]),
         changed("Mounts", 0, "Mode", to=""),
@@ -487,6 +486,11 @@ def test_another_spelling_is_no_difference(other: dict[str, Any]) -> None:
         (changed("HostConfig", "PidsLimit", to=2048), "PidsLimit"),
         (changed("HostConfig", "Tmpfs", to={"/tmp": "rw"}), "Tmpfs /tmp"),
         (changed("HostConfig", "PortBindings", to={}), "PortBindings"),
+        # IPv4 alone, and both families.
+        (
+            changed("HostConfig", "PortBindings", to={"587/tcp": [{"HostIp": "0.0.0.0", "HostPort": "587"}]}),
+            "PortBindings",
+        ),
         (
             changed("HostConfig", "RestartPolicy", to={"Name": "always", "MaximumRetryCount": 0}),
             "RestartPolicy",
