@@ -486,7 +486,7 @@ def test_another_spelling_is_no_difference(other: dict[str, Any]) -> None:
         (changed("HostConfig", "PidsLimit", to=2048), "PidsLimit"),
         (changed("HostConfig", "Tmpfs", to={"/tmp": "rw"}), "Tmpfs /tmp"),
         (changed("HostConfig", "PortBindings", to={}), "PortBindings"),
-        # IPv4 alone is not what Docker does when no address is named.
+        # IPv4 alone, and both families.
         (
             changed("HostConfig", "PortBindings", to={"587/tcp": [{"HostIp": "0.0.0.0", "HostPort": "587"}]}),
             "PortBindings",
