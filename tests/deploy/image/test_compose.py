@@ -24,7 +24,7 @@ from harness.ports import free_port
 from .conftest import Images, Microsoft
 from .containers import ROOT, SECONDS_TO_BUILD, Container, hand_over, unique
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 _SECRETS = {
     "CLIENT_SECRET": "client_secret",

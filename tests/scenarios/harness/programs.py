@@ -25,6 +25,15 @@ def find(name: str) -> str:
     return path
 
 
+def as_in_a_terminal() -> None:
+    """Let a hang-up and Ctrl-C end the child that calls this before it runs (`preexec_fn`).
+
+    Under nohup, and in a job in the background, both are ignored: by the tests, and by whatever they start.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Done:
     """How a program ended, and what it wrote on either stream."""
