@@ -20,7 +20,7 @@ def run(*parts: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         preexec_fn=as_in_a_terminal,
     )

@@ -14,7 +14,7 @@ from harness.programs import as_in_a_terminal
 from sandbox.visitor import Visitor
 
 _COMMAND = (sys.executable, "-m", "sandbox.demo")
-_SECONDS = 60
+_SECONDS = 300
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
