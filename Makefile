@@ -1,5 +1,5 @@
 # make demo   the relay's main job, against the sandbox (ONCE=1: play it once and exit; PORT=n: the relay's port)
-# make test   lint, types, import rules, all tests
+# make test   lint, types, import rules, all tests: a part that fails is told at once, and all of them at the end
 # make bench  measurements against peers
 # make up     deploys it all on this machine's Docker engine, against the sandbox; make down removes it
 # make setup  .venv with everything
@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FULLY_COVERED := relay_app/mail/*,relay_app/delivery/*,relay_app/inbound/devices.py
 
-.PHONY: help setup demo up down test bench lint docs requirements clean
+.PHONY: help setup demo up down test bench lint lint-ansible lint-python lint-files screenshots docs requirements clean
 
 help:
 	@sed -n '/^# /!q; s/^# //p' Makefile
@@ -47,26 +47,41 @@ up: $(VENV)/.deploy
 down: $(VENV)/.deploy
 	@exec $(BIN)/ansible-playbook --inventory inventories/sandbox playbooks/uninstall.yml --extra-vars relay_purge=true $(PLAY)
 
+# Side by side: ansible-lint takes as long as all the others.
 lint: $(VENV)/.dev
+	@$(MAKE) --jobs=2 --output-sync --keep-going --no-print-directory lint-ansible lint-python lint-files
+
+lint-ansible:
+	$(BIN)/ansible-lint --offline -q
+
+lint-python:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy plugins
 	$(BIN)/lint-imports
+
+lint-files:
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --offline -q
 	$(BIN)/zizmor --offline --quiet --persona=pedantic --strict-collection .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
-test: $(VENV)/.dev lint
-	tests/system_packages.sh
-	$(BIN)/python -m pytest --cov --cov-report=
-	$(BIN)/coverage report --fail-under=95
-	$(BIN)/coverage report --fail-under=100 --include='$(FULLY_COVERED)'
-	tests/shipped_python.sh
-	tests/molecule.sh
+# Each line is a part's name and its command. What uses the Docker engine is one group, for one of the processes.
+test: $(VENV)/.dev
+	@tests/system_packages.sh
+	@tests/parts.sh \
+		lint 'make --no-print-directory lint' \
+		pytest '$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=' \
+		coverage '$(BIN)/coverage report --fail-under=95 && $(BIN)/coverage report --fail-under=100 --include="$(FULLY_COVERED)"' \
+		shipped tests/shipped_python.sh \
+		molecule tests/molecule.sh
+
+# In build/screens: each page of the console, in light and dark, on a phone and a desktop, in English and German.
+screenshots: $(VENV)/.dev
+	@tests/system_packages.sh
+	SCREENS=build/screens $(BIN)/python -m pytest tests/console/test_pages.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -287,6 +287,10 @@ class Control:
         """Close the SMTP connections that wait for a command, and return how many."""
         return int(self._call("POST", "/close_idle", {"user": user, "silent": silent})["closed"])
 
+    def disconnect(self) -> None:
+        """Cut every SMTP connection, whatever it is doing."""
+        self._call("POST", "/disconnect")
+
     def reset(self) -> None:
         """Forget messages, counters, faults, limits, certificates, clock and consents.
 

@@ -72,6 +72,7 @@ class ControlApi:
                 web.post("/certificate", self.certificate),
                 web.post("/clock", self.clock),
                 web.post("/close_idle", self.close_idle),
+                web.post("/disconnect", self.disconnect),
                 web.post("/reset", self.reset),
             ]
         )
@@ -281,6 +282,10 @@ class ControlApi:
         body = await _body(request, {"user", "silent"})
         closed = self._outlook.close_idle(body.get("user", ""), silent=bool(body.get("silent", False)))
         return web.json_response({"closed": closed})
+
+    async def disconnect(self, _request: web.Request) -> web.Response:
+        await self._outlook.disconnect()
+        return web.json_response({})
 
     async def reset(self, _request: web.Request) -> web.Response:
         self._world.reset()

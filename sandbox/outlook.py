@@ -32,6 +32,10 @@ class Outlook:
         """Stop listening and cut every connection."""
         for server in self._servers:
             server.close()
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Cut every connection, whatever it is doing."""
         tasks = list(self._sessions)
         for task in tasks:
             task.cancel()

@@ -113,7 +113,7 @@ def axe() -> Path:
     if not script.exists():
         install = ["npm", "install", "--no-save", "--no-audit", "--no-fund"]
         package = f"axe-core@{AXE_VERSION}"
-        subprocess.run([*install, "--prefix", ROOT / "build" / "axe", package], check=True, timeout=100)
+        subprocess.run([*install, "--prefix", ROOT / "build" / "axe", package], check=True, timeout=300)
     return script
 
 
@@ -129,7 +129,7 @@ def visitor(browser: Browser, site: Site) -> Iterator[Visitor]:
     def visit(*, logged_in: bool = True, **options: Any) -> Page:
         options = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": ZONE, **options}
         context = browser.new_context(**options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         context.add_cookies([{"name": "zone", "value": ZONE, "url": site.url}])
         contexts.append(context)
         page = context.new_page()

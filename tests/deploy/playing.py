@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.programs import SECONDS_TO_RUN
+
 from .rendering import REPOSITORY
 
 NO_SUCH_PLUGIN = (1, "", "docker: unknown command: docker buildx\n\nRun 'docker --help' for more information")
@@ -157,7 +159,7 @@ class Controller:
             },
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=SECONDS_TO_RUN,
             check=False,
         )
         calls = self.directory / "calls"

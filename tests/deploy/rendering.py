@@ -42,7 +42,7 @@ class Role:
     """
 
     def __init__(self, name: str, given: Mapping[str, Any]) -> None:
-        directory = ROLES / name
+        self._directory = directory = ROLES / name
         self._variables = {
             **{
                 name: value
@@ -72,6 +72,25 @@ class Role:
         """Evaluate a value of a task, which may be a template."""
         templar = Templar(loader=_loader(), variables=self._variables)
         return templar.template(trust_as_template(value) if isinstance(value, str) else value)
+
+    def holds(self, conditions: Any) -> bool:
+        """Evaluate what a task has under `when` or `that`: one condition, or several that must all hold."""
+        templar = Templar(loader=_loader(), variables=self._variables)
+        each = conditions if isinstance(conditions, list) else [conditions]
+        return all(templar.evaluate_conditional(condition) for condition in each)
+
+    def refusal(self, file: str) -> str:
+        """What the first `assert` in a file of tasks says that does not hold, "" where all of them do.
+
+        No other task is run: the results and facts that the conditions need are `given`.
+        """
+        for task in read(self._directory / f"tasks/{file}.yml"):
+            for item in task.get("loop", [None]) if "ansible.builtin.assert" in task else []:
+                role = self.extended({**task.get("vars", {}), "item": item})
+                check = task["ansible.builtin.assert"]
+                if role.holds(task.get("when", [])) and not role.holds(check["that"]):
+                    return str(role.evaluated(check["fail_msg"]))
+        return ""
 
     def template(self, name: str) -> str:
         """Render a template as the role's tasks do."""

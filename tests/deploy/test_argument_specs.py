@@ -278,7 +278,7 @@ def test_the_readme_has_the_variables_as_they_are(role: str, tmp_path: Path) -> 
         [Path(sys.executable).with_name("aar-doc"), "--config-file", ".config/aar-doc.yml", copy, "markdown"],
         cwd=REPOSITORY,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     written = (ROLES[role] / "README.md").read_text("utf-8")
     assert (copy / "README.md").read_text("utf-8") == written, "Write the READMEs anew: make docs"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness.programs import SECONDS_TO_RUN
 
 RUN = Path(__file__).resolve().parents[2] / ".ci/run"
 TESTS = {
@@ -16,6 +18,8 @@ TESTS = {
     "skips_all": "import pytest\n\n@pytest.mark.skip\ndef test_it(): pass",
     "fails": "def test_it(): assert False",
 }
+
+IN_TWO_PROCESSES = "-p xdist.plugin --numprocesses=2 --dist=loadgroup"
 
 
 def run(project: Path, *tests: str, options: str = "") -> subprocess.CompletedProcess[str]:
@@ -26,7 +30,14 @@ def run(project: Path, *tests: str, options: str = "") -> subprocess.CompletedPr
         (project / f"test_{name}.py").write_text(TESTS[name])
     commands = [f"\t{sys.executable} -m pytest -c /dev/null {options} test_{name}.py\n" for name in tests]
     (project / "Makefile").write_text("test:\n" + "".join(commands) + "\t@echo tower : ok=1 skipped=3\n")
-    return subprocess.run([project / ".ci/run"], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [project / ".ci/run"],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they take pytest longer than the tests
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_TO_RUN,
+        check=False,
+    )
 
 
 def test_it_is_green_when_all_were_run(tmp_path: Path) -> None:
@@ -36,7 +47,7 @@ def test_it_is_green_when_all_were_run(tmp_path: Path) -> None:
     assert "skipped=3" in done.stdout
 
 
-@pytest.mark.parametrize("options", ["", "-q", "--color=yes", "-ra -v"])
+@pytest.mark.parametrize("options", ["", "-q", "--color=yes", "-ra -v", IN_TWO_PROCESSES])
 @pytest.mark.parametrize("tests", [["skips", "passes"], ["passes", "skips"], ["skips_all", "passes"]])
 def test_a_skipped_test_turns_it_red(tmp_path: Path, tests: list[str], options: str) -> None:
     done = run(tmp_path, *tests, options=options)

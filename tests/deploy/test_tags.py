@@ -32,7 +32,7 @@ def listed() -> dict[str, list[Task]]:
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=True,
     ).stdout
     _, *parts = re.split(r"^playbook: (.+)$", said, flags=re.MULTILINE)

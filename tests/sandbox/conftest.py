@@ -24,6 +24,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture
 def control(sandbox: SandboxProcess) -> Control:
+    """The sandbox as new; it may not have noticed yet that the last test hung up."""
+    sandbox.control.disconnect()
     sandbox.control.reset()
     return sandbox.control
 

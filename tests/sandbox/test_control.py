@@ -1,5 +1,7 @@
 """The control API's own behaviour: waiting, bookkeeping, mistakes."""
 
+import smtplib
+
 import pytest
 
 from sandbox.client import SandboxError
@@ -106,6 +108,16 @@ def test_reset(control, login, world):
     assert (counts.connections_now, counts.connections, counts.messages) == (1, 0, 0)
     assert client.noop()[0] == 250
     login("new@example.org")
+
+
+def test_connections_are_cut(control, login):
+    client = login()
+    control.fail_smtp("noop", stall=60)
+    client.putcmd("NOOP")
+    control.disconnect()
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        client.getreply()
+    assert control.counters().smtp.connections_now == 0
 
 
 def test_connections_are_closed_in_the_books(control, login):

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.programs import as_in_a_terminal
+
 from sandbox.visitor import Visitor
 
 _COMMAND = (sys.executable, "-m", "sandbox.demo")
-_SECONDS = 60
+_SECONDS = 300
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +31,7 @@ def _demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        preexec_fn=as_in_a_terminal,
     ) as process:
         try:
             yield process

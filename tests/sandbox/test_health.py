@@ -11,7 +11,7 @@ import pytest
 
 def ask(*arguments):
     command = [sys.executable, "-m", "sandbox.health", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -89,7 +89,7 @@ def test_ipv6(tmp_path):
 )
 def test_bad_options(tmp_path, option, value, sentence):
     command = [sys.executable, "-m", "sandbox", "--dir", str(tmp_path), option, value]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert sentence in done.stderr
 

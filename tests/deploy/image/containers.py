@@ -100,7 +100,7 @@ class Container:
             assert state["Running"], f"It has ended with {state['ExitCode']}:\n{self.log}"
             return bool(state["Health"]["Status"] == "healthy")
 
-        programs.wait_until(settled, f"{self.name} is healthy", timeout=60)
+        programs.wait_until(settled, f"{self.name} is healthy")
 
     def wait_for_log(self, pattern: str) -> str:
         """Wait for a line of its log, and return it."""

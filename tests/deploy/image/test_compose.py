@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +23,7 @@ from harness.ports import free_port
 from .conftest import Images, Microsoft
 from .containers import ROOT, SECONDS_TO_BUILD, Container, hand_over, unique
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 _SECRETS = {
     "CLIENT_SECRET": "client_secret",
@@ -256,9 +255,8 @@ def test_it_is_hardened_and_stops_well(project: Project, settings: dict[str, str
     }
     assert [each["HostIp"] for each in host["PortBindings"]["587/tcp"]] == ["0.0.0.0"]
     assert host["PortBindings"]["8025/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": project.console_port}]
-    began = time.monotonic()
+    # Killed, because it took too long, it would end with 137.
     assert project.compose("stop").status == 0
-    assert time.monotonic() - began < 10
     assert project.container.state["ExitCode"] == 0
 
 

@@ -18,7 +18,8 @@ from .. import layers
 from .conftest import Images, Microsoft, Relay
 from .containers import ROOT, SECONDS_TO_BUILD, output
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)  # whichever test comes first has the build in its time
+# Whichever test comes first has the build in its time.
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 
 def test_it_knows_its_tag(run_python: Callable[..., str]) -> None:

@@ -19,7 +19,7 @@ from harness.planted import Planted
 from .conftest import Relay
 from .containers import SECONDS_TO_BUILD
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 

@@ -16,7 +16,7 @@ from harness import programs
 
 from .containers import ROOT, SECONDS_TO_BUILD, output
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 _AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env"]
 

@@ -20,7 +20,7 @@ from ..dockerman import Server, arguments, filled, read_template
 from .conftest import Images, Microsoft
 from .containers import LABEL, ROOT, SECONDS_TO_BUILD, Container, docker, hand_over, inspect, unique
 
-pytestmark = pytest.mark.timeout(SECONDS_TO_BUILD)
+pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
 TEMPLATE = (ROOT / "unraid/smtp-relay.xml").read_text("utf-8")
 # Secret -> the file that may hold it instead.

@@ -19,7 +19,7 @@ from harness import programs
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PLUGINS = REPOSITORY / "plugins"
-SECONDS = 60
+SECONDS = programs.SECONDS_TO_RUN
 
 # The plugins append it themselves.
 sys.path.append(str(PLUGINS / "plugin_utils"))
@@ -167,7 +167,7 @@ class Host:
     shell: Sequence[str] = ("/bin/sh",)
     path: str = os.environ["PATH"]
     before: Callable[[str, bytes], bytes] = lambda command, octets: octets
-    limits: Callable[[], None] | None = None
+    limits: Callable[[], None] = lambda: None
     commands: list[str] = field(default_factory=list)
     left_us_standing: bool = False
     """whether a command ended before it had read all"""
@@ -180,7 +180,7 @@ class Host:
         process = subprocess.Popen(
             [*self.shell, "-c", f"{command} && sleep 0"],  # as Ansible ends each command
             env={"PATH": self.path},
-            preexec_fn=self.limits,
+            preexec_fn=self._begin,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -195,6 +195,10 @@ class Host:
             "stdout": stdout.decode("utf-8", encoding_errors),
             "stderr": stderr.decode("utf-8", encoding_errors),
         }
+
+    def _begin(self) -> None:
+        programs.as_in_a_terminal()
+        self.limits()
 
     def _feed(self, stdin: IO[bytes], octets: bytes) -> None:
         try:

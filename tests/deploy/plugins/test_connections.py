@@ -21,6 +21,8 @@ import pytest
 from harness import programs
 from harness.ports import free_port
 
+pytestmark = pytest.mark.xdist_group("engine")
+
 SECRET = "hunter2-hunter2-hunter2"
 PLENTY = bytes(range(256)) * 16384
 

@@ -75,7 +75,7 @@ def test_two_runs(ansible: Any, lock: Path, waiting: Waiting) -> None:
                 message,
             ), message
         waiting.go_on()
-        output = first.communicate(timeout=60)[0]
+        output = first.communicate(timeout=300)[0]
         assert first.returncode == 0, output
     # It has ended, and holds nothing. One run may take it again, and for each of its hosts.
     ansible.inventory |= {"second": ansible.inventory["localhost"]}

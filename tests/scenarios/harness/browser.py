@@ -18,7 +18,7 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_SECONDS = 20.0
+_SECONDS = 120.0
 _OTHER_STATUS = "Failed to load resource"  # how Chromium complains of a 403 or 409, which may be meant
 
 

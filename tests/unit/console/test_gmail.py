@@ -74,7 +74,7 @@ def test_msmtp_understands_its_configuration(tmp_path: Path, security: Security)
     command = ["msmtp", f"--file={file}", "--pretend", "--account=relay", "you@example.org"]
     environment = {**os.environ, "HOME": str(tmp_path)}
     said = subprocess.run(
-        command, env=environment, input="", capture_output=True, text=True, check=True, timeout=30
+        command, env=environment, input="", capture_output=True, text=True, check=True, timeout=300
     ).stdout
     shown = dict(line.split(" = ", 1) for line in said.splitlines() if " = " in line)
     assert shown["host"].strip() == "relay.example.org"

@@ -34,7 +34,7 @@ def test_every_operation_behaves_as_described(app, access, tmp_path) -> None:
             env={**os.environ, "NO_PROXY": "*"},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
         )
     finally:
         console.stop()

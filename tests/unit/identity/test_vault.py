@@ -333,7 +333,7 @@ def test_a_sign_in_by_another_process_is_not_overwritten(tmp_path: Path, key: by
     vault = Vault(StoredBlobs(store), key)
     seen = vault.store(NAME, b"ours")
     command = [sys.executable, "-c", SIGN_IN, str(tmp_path), key.decode()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "ours\n"
     assert vault.stamp(NAME) != seen
     assert vault.store_if_unchanged(NAME, b"ours, renewed", seen) is None
@@ -401,7 +401,7 @@ print(step)
 
 def test_kill_9_in_the_middle_of_a_rekey_leaves_all_entries_under_one_key(tmp_path: Path, key: bytes) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path), key.decode(), Fernet.generate_key().decode()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20  # it was killed at that many points
 
@@ -418,7 +418,7 @@ def test_key_from_takes_a_fernet_key(key: bytes) -> None:
         (base64.b64encode(b"\xff" * 32).decode(), r"other base64 alphabet"),
         ("x" * 44, "44 characters"),
         ("\u00e9" * 43 + "=", "44 characters"),
-        (os.urandom(32).hex(), "64 characters"),
+        (bytes(range(32)).hex(), "64 characters"),
     ],
 )
 def test_key_from_tells_how_to_make_one(text: str, reason: str) -> None:

@@ -52,7 +52,7 @@ class Postgres:
         command = self._as_user(
             "initdb", "-D", self._directory / "db", *arguments, "--locale=C", "-E", "UTF8"
         )
-        subprocess.run(command, cwd="/", check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd="/", check=True, capture_output=True, timeout=300)
 
     def start(self) -> None:
         settings = {

@@ -147,7 +147,7 @@ def test_two_processes_lose_nothing(blobs: StoredBlobs, url: str, tmp_path: Path
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
     for process in started:
-        process.communicate(b"x", timeout=60)
+        process.communicate(b"x", timeout=300)
         assert process.returncode == 0
     assert blobs.load("count") == b"100"
 
@@ -218,7 +218,7 @@ print(step)
 
 def test_kill_9_in_the_middle_of_a_store_loses_neither_value(url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, url, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert url or int(done.stdout) > 20  # it was killed at that many points of one store
 

@@ -37,7 +37,7 @@ def test_an_existing_database_is_opened_without_alembic(url: str, tmp_path: Path
         "print({'alembic', 'sqlalchemy.orm', 'mako'} & sys.modules.keys())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, url, tmp_path], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, url, tmp_path], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout == "set()\n"
 
@@ -67,7 +67,7 @@ def test_several_open_an_empty_database_at_once(url: str, tmp_path: Path) -> Non
         process.stdin.write(b"x")
         process.stdin.flush()
     for process in started:
-        assert process.communicate(timeout=60)[1] == b""
+        assert process.communicate(timeout=300)[1] == b""
         assert process.returncode == 0
     store = Store.open(url, tmp_path)
     assert StoredBlobs(store).names() == ["0", "1", "2"]
