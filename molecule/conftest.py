@@ -30,6 +30,7 @@ from docker import DockerClient
 from docker.errors import NotFound
 from harness import clients
 from harness.programs import wait_until
+from harness.submitter import Submitter
 from testinfra.host import Host
 
 from sandbox.client import Control
@@ -345,8 +346,8 @@ def relay(engine: DockerClient, inspect: Inspect) -> Relay:
     name = PLACES["relay_name"]
     return Relay(
         name,
-        int(PLACES["relay_port"].split(":")[1]),
-        f"http://{PLACES['relay_console_port']}",
+        int(PLACES["relay_port"].rpartition(":")[2]),
+        f"http://127.0.0.1:{PLACES['relay_console_port'].rpartition(':')[2]}",
         testinfra.get_host(HOST or "local://", controlpersist=0),
         Path("/mnt/user/appdata", name) if HOST else EPHEMERAL / "relay",
         "99:100" if HOST or os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}",
@@ -362,6 +363,22 @@ def outlook() -> Iterator[Control]:
     control = Control(f"http://127.0.0.1:{PLACES['sandbox_control_port']}")
     yield control
     control.close()
+
+
+@pytest.fixture
+def submitter(relay: Relay, outlook: Control) -> Iterator[Submitter]:
+    """A device that hands in one message after another beside the test."""
+    outlook.limits(messages_per_minute=0, recipients_per_day=0)
+    device, enough = Submitter(relay.port, WORK, relay.password()), threading.Event()
+    thread = threading.Thread(target=device.run, args=[enough])
+    thread.start()
+    try:
+        wait_until(lambda: bool(device.moments), "mail comes in")
+        yield device
+    finally:
+        enough.set()
+        thread.join()
+        outlook.reset()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -68,14 +69,17 @@ def test_it_comes_back_and_may_take_its_time_to_stop(container) -> None:
     assert container["Config"]["StopTimeout"] == 75
 
 
-def test_only_its_ports_are_open_and_only_here(container, host, places) -> None:
-    smtp, console = (places[name].split(":") for name in ("relay_port", "relay_console_port"))
+def test_only_its_ports_are_open_and_on_ipv4_alone(container, host, places) -> None:
+    smtp, console = (places[name].rpartition(":") for name in ("relay_port", "relay_console_port"))
     assert container["HostConfig"]["PortBindings"] == {
-        "587/tcp": [{"HostIp": "127.0.0.1", "HostPort": smtp[1]}],
-        "8025/tcp": [{"HostIp": "127.0.0.1", "HostPort": console[1]}],
+        "587/tcp": [{"HostIp": smtp[0] or "0.0.0.0", "HostPort": smtp[2]}],
+        "8025/tcp": [{"HostIp": console[0] or "0.0.0.0", "HostPort": console[2]}],
     }
-    assert host.socket(f"tcp://127.0.0.1:{smtp[1]}").is_listening
-    assert host.socket(f"tcp://127.0.0.1:{console[1]}").is_listening
+    for _, _, port in (smtp, console):
+        with socket.create_connection(("127.0.0.1", int(port)), 30):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("::1", int(port)), 30)
     assert list(container["NetworkSettings"]["Networks"]) == [places["relay_network"]]
 
 

@@ -2,56 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
-import smtplib
-import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from harness.programs import wait_until
+from harness.submitter import Submitter
 
 WORK = "office@example.org"
-PAUSE = 0.2  # seconds between two messages of one client
-MOST = 1500  # messages of one client, so that it ends whatever happens
-
-
-@dataclass
-class Client:
-    """A device that hands in one message after another, and comes again when it is not let in."""
-
-    port: int
-    password: str
-    promised: list[str] = field(default_factory=list)
-    """the subjects that were answered with 250"""
-    moments: list[float] = field(default_factory=list)
-    """when each of them was"""
-    turned_away: list[float] = field(default_factory=list)
-    """when it was not let in"""
-
-    def run(self, enough: threading.Event) -> None:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        for _ in range(MOST):
-            if enough.wait(PAUSE):
-                return
-            subject = f"under load {secrets.token_hex(8)}"
-            try:
-                with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as session:
-                    session.starttls(context=context)
-                    session.login(WORK, self.password)
-                    content = (
-                        f"From: {WORK}\r\nTo: somebody@example.net\r\nSubject: {subject}\r\n\r\nA test.\r\n"
-                    )
-                    session.sendmail(WORK, ["somebody@example.net"], content)
-            except (OSError, smtplib.SMTPException):
-                self.turned_away.append(time.monotonic())
-            else:
-                self.promised.append(subject)
-                self.moments.append(time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -63,7 +23,7 @@ class Upgraded:
     played: Any
     began: float
     ended: float
-    clients: list[Client]
+    clients: list[Submitter]
     arrived: list[bytes]
 
 
@@ -75,7 +35,7 @@ def upgraded(relay, play, places) -> Upgraded:
     outlook.limits(messages_per_minute=0, recipients_per_day=0)
     journal = set(sorted(relay.journal())[-10:])
     before = relay.image
-    clients = [Client(relay.port, relay.password()) for _ in range(2)]
+    clients = [Submitter(relay.port, WORK, relay.password()) for _ in range(2)]
     enough = threading.Event()
     threads = [threading.Thread(target=client.run, args=[enough]) for client in clients]
     for thread in threads:

@@ -13,7 +13,7 @@ def test_a_device_is_added_and_removed_without_a_restart(relay, world, deploy, g
     devices = [*mailbox["devices"], {"name": "scanner"}]
     run = deploy(relay_mailboxes=[mailbox | {"devices": devices}])
     assert run.changed == [
-        "relay : Secrets | Make what is made once, and keep it on this machine",
+        "relay : Ensure the secrets are kept on this machine",
         "relay : Ensure the secrets are in their files",
         "relay : Ensure the settings are in relay.toml",
         "relay : Ensure the relay has read its settings again",

@@ -1,0 +1,81 @@
+"""A network such as Unraid's br0, where the relay is a machine of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from docker import DockerClient
+
+from tests.deploy.dockerman import command, differences, read_template, server_of
+
+NETWORK, SUBNET = "tower-br0", "198.18.50.0/24"
+OURS, RELAYS = "198.18.50.1", "198.18.50.5"
+CABLE, OTHER_END = "tower-br0", "tower-lan"
+
+
+@pytest.fixture(scope="module")
+def br0(engine: DockerClient, places) -> Iterator[str]:
+    """A network on a cable of its own, with this machine and the stand-in for Microsoft at its other end."""
+    subprocess.run(["ip", "link", "add", CABLE, "type", "veth", "peer", "name", OTHER_END], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", f"{OURS}/24", "dev", OTHER_END], check=True)
+        for end in (CABLE, OTHER_END):
+            subprocess.run(["ip", "link", "set", end, "up"], check=True)
+        pool = [{"Subnet": SUBNET}]
+        network = engine.networks.create(
+            NETWORK, driver="macvlan", options={"parent": CABLE}, ipam={"Config": pool}
+        )
+        try:
+            network.connect(f"{places['sandbox_name']}-microsoft")
+            yield NETWORK
+        finally:
+            network.reload()
+            for container in network.containers:
+                network.disconnect(container, force=True)
+            network.remove()
+    finally:
+        subprocess.run(["ip", "link", "delete", CABLE], check=True)
+
+
+def test_without_an_address_it_is_refused(br0, deploy) -> None:
+    refusal = deploy(relay_network=br0).refusal()
+    assert (
+        f"in {br0} of tower each container has an address of its own. Choose a free one in {SUBNET}"
+        in refusal
+    )
+
+
+def test_one_outside_is_refused(br0, deploy) -> None:
+    refusal = deploy(relay_network=br0, relay_ip="192.168.77.5").refusal()
+    assert f"relay_ip: 192.168.77.5 is no address in {SUBNET}, the network {br0} of tower" in refusal
+
+
+def test_it_has_that_address_and_the_web_interface_makes_it_just_so(
+    br0, relay, tower, at_tower, deploy, goes_out
+) -> None:
+    before = relay.inspect(relay.name)
+    there = {"relay_network": br0, "relay_ip": RELAYS}
+    assert (
+        deploy("site.yml", "--limit=all", **there).refusal() == ""
+    )  # verify has sent a message to that address
+    ansibles = relay.inspect(relay.name)
+    assert ansibles["NetworkSettings"]["Networks"][br0]["IPAddress"] == RELAYS
+    assert not ansibles["HostConfig"]["PortBindings"]
+    assert deploy("site.yml", "--limit=all", **there).changed == []
+
+    server = server_of(
+        at_tower("cat", "/var/local/emhttp/var.ini"),
+        at_tower("cat", "/boot/config/docker.cfg"),
+        at_tower("docker", "network", "ls", "--format", "{{.Name}}={{.Driver}}"),
+    )
+    xml = at_tower("cat", f"/boot/config/plugins/dockerMan/templates-user/my-{relay.name}.xml")
+    at_tower("docker", "rm", "--force", relay.name)
+    tower.check_output(command(read_template(xml, server), server, start=True))
+    assert differences(ansibles, relay.inspect(relay.name)) == {}
+    assert deploy(**there).changed == []
+
+    assert deploy().refusal() == ""
+    assert differences(before, relay.inspect(relay.name)) == {}
+    goes_out()

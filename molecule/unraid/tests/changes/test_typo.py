@@ -1,0 +1,63 @@
+"""A wrong setting never takes the relay away: a device that hands in mail all the while notices nothing, or hardly anything."""
+
+from __future__ import annotations
+
+import pytest
+
+ELSEWHERE = "198.51.100.1"  # documentation's: no host has it
+
+
+@pytest.mark.parametrize(
+    ("typo", "sentence"),
+    [
+        (
+            {"relay_port": "70000"},
+            "relay_port: '70000' cannot be published: '70000' is not a number from 1 to 65535",
+        ),
+        (
+            {"relay_console_port": "127.0.0.256:28026"},
+            "relay_console_port: '127.0.0.256:28026' cannot be published",
+        ),
+        ({"relay_tls_port": "22587"}, "must be other ones. Port 587 is where Gmail looks"),
+        ({"relay_network": "host"}, "the relay cannot be in the network host of tower"),
+        ({"relay_ip": "192.168.1.50"}, "has no address of its own that others reach. Leave relay_ip out"),
+        # What only the relay itself knows.
+        ({"relay_console_url": "nonsense"}, "RELAY_WEB_URL: 'nonsense' is not an address such as"),
+        ({"relay_limits": {"connections": -1}}, "connections"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_typo_is_refused_and_the_relay_never_stops_answering(
+    relay, deploy, contents, submitter, typo: dict[str, object], sentence: str
+) -> None:
+    before, files, moments = relay.started, contents(), len(submitter.moments)
+    refusal = deploy(**typo).refusal()
+    assert sentence in refusal
+    assert relay.started == before
+    assert contents() == files
+    assert submitter.turned_away == []
+    assert len(submitter.moments) > moments
+
+
+def test_what_nobody_can_know_before_is_taken_back_with_its_settings(
+    relay, world, deploy, contents, submitter, goes_out
+) -> None:
+    container, files = relay.inspect(relay.name), contents()
+    (mailbox,) = world["relay_mailboxes"]
+    devices = [*mailbox["devices"], {"name": "camera"}]
+    done = deploy(relay_port=f"{ELSEWHERE}:22587", relay_mailboxes=[mailbox | {"devices": devices}])
+
+    refusal = done.refusal()
+    assert "The relay does not run as it is set up now. What ran before, " in refusal
+    assert "is running again, with its settings and all data. The new one said:" in refusal
+    assert "cannot assign requested address" in refusal
+    assert f"All of its log: docker logs {relay.name}-next" in refusal
+    again = relay.inspect(relay.name)
+    assert again["Id"] == container["Id"]
+    assert again["HostConfig"] == container["HostConfig"]
+    assert contents() == files
+    goes_out()
+    assert submitter.moments[-1] > submitter.turned_away[-1]
+
+    assert deploy().changed == ["relay : Ensure nothing is left of a container that did not work"]
+    assert relay.inspect(relay.name)["Id"] == container["Id"]
