@@ -79,13 +79,17 @@ class Role:
         each = conditions if isinstance(conditions, list) else [conditions]
         return all(templar.evaluate_conditional(condition) for condition in each)
 
+    def tasks(self, file: str) -> list[dict[str, Any]]:
+        """The tasks of a file."""
+        return cast("list[dict[str, Any]]", read(self._directory / f"tasks/{file}.yml"))
+
     def refusal(self, file: str) -> str:
         """What the first `assert` in a file of tasks says that does not hold, "" where all of them do.
 
         No other task is run: the results and facts that the conditions need are `given`.
         """
-        for task in read(self._directory / f"tasks/{file}.yml"):
-            for item in task.get("loop", [None]) if "ansible.builtin.assert" in task else []:
+        for task in self.tasks(file):
+            for item in self.evaluated(task.get("loop", [None])) if "ansible.builtin.assert" in task else []:
                 role = self.extended({**task.get("vars", {}), "item": item})
                 check = task["ansible.builtin.assert"]
                 if role.holds(task.get("when", [])) and not role.holds(check["that"]):

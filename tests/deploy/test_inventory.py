@@ -74,6 +74,19 @@ def test_an_inventory_without_a_relay(tmp_path: Path) -> None:
     assert f"The inventory {tmp_path}/hosts.yml has no host in the group relay. {ADVICE}" in said
 
 
+def test_an_inventory_that_is_set_to_nothing(tmp_path: Path) -> None:
+    """Ansible takes this whole folder for one then."""
+    said = refused(tmp_path, "playbooks/uninstall.yml", ANSIBLE_INVENTORY="")
+    assert f"No inventory is named, so there is no host to work on. {ADVICE}" in said
+
+
+def test_no_file_of_an_inventory_is_executed() -> None:
+    configuration = ConfigParser()
+    configuration.read(REPOSITORY / "ansible.cfg")
+    plugins = {name.strip() for name in configuration["inventory"]["enable_plugins"].split(",")}
+    assert plugins == {"host_list", "yaml", "ini"}
+
+
 def test_an_inventory_that_is_not_there(tmp_path: Path) -> None:
     said = refused(tmp_path, "site.yml", ANSIBLE_INVENTORY="inventories/hom")
     named = REPOSITORY / "inventories/hom"

@@ -1,4 +1,4 @@
-"""A wrong setting never takes the relay away: a device that hands in mail all the while notices nothing, or hardly anything."""
+"""A wrong setting never takes the relay away: whoever hands in mail meanwhile hardly notices."""
 
 from __future__ import annotations
 
@@ -10,22 +10,11 @@ ELSEWHERE = "198.51.100.1"  # documentation's: no host has it
 @pytest.mark.parametrize(
     ("typo", "sentence"),
     [
-        (
-            {"relay_port": "70000"},
-            "relay_port: '70000' cannot be published: '70000' is not a number from 1 to 65535",
-        ),
-        (
-            {"relay_console_port": "127.0.0.256:28026"},
-            "relay_console_port: '127.0.0.256:28026' cannot be published",
-        ),
-        ({"relay_tls_port": "22587"}, "must be other ones. Port 587 is where Gmail looks"),
-        ({"relay_network": "host"}, "the relay cannot be in the network host of tower"),
-        ({"relay_ip": "192.168.1.50"}, "has no address of its own that others reach. Leave relay_ip out"),
-        # What only the relay itself knows.
+        ({"relay_port": "70000"}, "relay_port: '70000' cannot be published"),
+        # What only the relay itself knows, with its files written already.
         ({"relay_console_url": "nonsense"}, "RELAY_WEB_URL: 'nonsense' is not an address such as"),
-        ({"relay_limits": {"connections": -1}}, "connections"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=["a port", "an address of the console"],
 )
 def test_a_typo_is_refused_and_the_relay_never_stops_answering(
     relay, deploy, contents, submitter, typo: dict[str, object], sentence: str
