@@ -138,6 +138,28 @@ def test_one_with_a_known_hole_is_warned_of(version: str, warned: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("survey", "given", "repositories"),
+    [
+        ({}, {}, ["ghcr.io/someone/smtp-relay"]),
+        # To uninstall, nobody need say which image it was.
+        (
+            {"owner": "ansible", "image": "tower:5000/a/relay:2", "good_image": "b/relay:1"},
+            {"relay_image": ""},
+            ["b/relay", "tower:5000/a/relay"],
+        ),
+        # One that is not ours is adopted; its image is not.
+        ({"owner": "", "image": "lscr.io/somebody/mariadb:11"}, {}, ["ghcr.io/someone/smtp-relay"]),
+        ({"owner": "ansible", "image": "sha256:abc"}, {}, ["ghcr.io/someone/smtp-relay"]),
+        ({}, {"relay_image": "c/relay@sha256:abc"}, ["c/relay"]),
+    ],
+)
+def test_whose_images_are_removed_follows_from_the_relays_own(
+    survey: dict[str, str], given: dict[str, str], repositories: list[str]
+) -> None:
+    assert relay(survey, **given).value("__relay_repositories") == repositories
+
+
 # What is said when it went wrong.
 
 SWAPPED = "Warning: something of ssh\r\noutcome={}\r\nthe port is in use\r\n"
