@@ -24,13 +24,13 @@ RUN apt-get update \\
  && rm -rf /var/lib/apt/lists/*
 COPY unit.txt .
 RUN python -m venv /venv \\
- && /venv/bin/pip --no-cache-dir install --quiet --disable-pip-version-check --no-deps --require-hashes -r unit.txt \\
+ && /venv/bin/pip --no-cache-dir install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r unit.txt \\
  && printf '#!/venv/bin/python\nfrom relay_app.cli import main\n\nmain()\n' >/venv/bin/smtp-relay \\
  && chmod 755 /venv/bin/smtp-relay \\
  && cd /venv/lib/python*/site-packages \\
  && mkdir smtp_relay-0.dist-info \\
  && printf 'Metadata-Version: 2.1\nName: smtp-relay\nVersion: 0\n' >smtp_relay-0.dist-info/METADATA
-ENV PATH=/venv/bin:\$PATH PYTHONPATH=/src PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+ENV PATH=/venv/bin:\$PATH PYTHONPATH=/src PYTHONPYCACHEPREFIX=/tmp/bytecode HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 WORKDIR /src
 DOCKERFILE
     echo "The shipped Python: the image for the unit tests cannot be built. The end of what was said:" >&2

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from docker import DockerClient
 from harness import programs
 from harness.clients import Account, swaks
 from harness.letters import letter
@@ -18,7 +19,7 @@ from harness.ports import free_port
 
 from ..dockerman import Server, arguments, filled, read_template
 from .conftest import Images, Microsoft
-from .containers import LABEL, ROOT, SECONDS_TO_BUILD, Container, docker, hand_over, inspect, unique
+from .containers import LABEL, ROOT, SECONDS_TO_BUILD, Container, hand_over, unique
 
 pytestmark = [pytest.mark.timeout(SECONDS_TO_BUILD), pytest.mark.xdist_group("engine")]
 
@@ -34,15 +35,21 @@ SECRETS = {
 class Installation:
     """A relay that somebody has installed with the template: what was typed, and its container."""
 
-    def __init__(self, typed: dict[str, str | None], microsoft: Microsoft, settings: dict[str, str]) -> None:
-        self.container = Container(unique("template"))
+    def __init__(
+        self,
+        engine: DockerClient,
+        typed: dict[str, str | None],
+        microsoft: Microsoft,
+        settings: dict[str, str],
+    ) -> None:
+        self.container = Container(engine, unique("template"))
         self._typed = typed
         self._network = microsoft.network
         self._settings = settings
         self._ports = {"587": str(free_port()), "8025": str(free_port())}
 
-    def start(self) -> None:
-        """Type, press Apply, and run what Unraid runs.
+    def create(self) -> None:
+        """Type, press Apply, and make the container with the command that Unraid makes of it.
 
         The sandbox for Microsoft, and a health that is looked at more often, are extra parameters.
         """
@@ -56,8 +63,8 @@ class Installation:
             "ExtraParams": " ".join(options),
         }
         xml = filled(TEMPLATE, server, **elements, **self._ports, **self._typed)
-        docker(*arguments(read_template(xml, server), server)[1:])
-        docker("start", self.container.name)
+        created = programs.run(*arguments(read_template(xml, server), server))
+        assert created.status == 0, created.output
 
     def logs_in_to_the_console(self, password: str) -> bool:
         """Whether the console lets somebody in with this password."""
@@ -84,7 +91,12 @@ def secrets(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def install(
-    images: Images, microsoft: Microsoft, settings: dict[str, str], data: str, secrets: Path
+    engine: DockerClient,
+    images: Images,
+    microsoft: Microsoft,
+    settings: dict[str, str],
+    data: str,
+    secrets: Path,
 ) -> Iterator[Callable[..., Installation]]:
     """Fill in what must be filled in, and what the test types, and press Apply."""
     must = ("USER_EMAIL", "CLIENT_ID", "TENANT_ID", "RELAY_HOSTNAME", "RELAY_PASSWORD", "RELAY_WEB_PASSWORD")
@@ -93,9 +105,10 @@ def install(
     with ExitStack() as remove:
 
         def install(**typed: str | None) -> Installation:
-            installation = Installation({**fields, **typed}, microsoft, settings)
-            remove.callback(programs.run, "docker", "rm", "--force", installation.container.name)
-            installation.start()
+            installation = Installation(engine, {**fields, **typed}, microsoft, settings)
+            installation.create()
+            remove.callback(installation.container.found.remove, force=True)
+            installation.container.found.start()
             return installation
 
         yield install
@@ -145,6 +158,7 @@ def test_mail_goes_out_with_secrets_and_certificate_as_files(
     install: Callable[..., Installation],
     settings: dict[str, str],
     arrives: Callable[[Installation, Path], None],
+    engine: DockerClient,
     images: Images,
     microsoft: Microsoft,
     planted: Planted,
@@ -152,7 +166,7 @@ def test_mail_goes_out_with_secrets_and_certificate_as_files(
 ) -> None:
     for variable, file in SECRETS.items():
         (secrets / file).write_text(f"{settings[variable]}\n")
-    hand_over(secrets, images.relay)
+    hand_over(engine, secrets, images.relay)
     relay = install(
         **{f"{variable}_FILE": f"/secrets/{file}" for variable, file in SECRETS.items()},
         RELAY_PASSWORD=None,  # the button Remove
@@ -164,7 +178,7 @@ def test_mail_goes_out_with_secrets_and_certificate_as_files(
     relay.container.wait_healthy()
     arrives(relay, microsoft.trust)
     assert relay.logs_in_to_the_console(settings["RELAY_WEB_PASSWORD"])
-    shown = json.dumps(inspect(relay.container.name)) + relay.container.log
+    shown = json.dumps(relay.container.found.attrs) + relay.container.log
     assert planted.found_in(shown) == []
 
 
