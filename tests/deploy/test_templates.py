@@ -391,7 +391,7 @@ PATHS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_char
 
 
 @given(PATHS.filter(lambda path: html.unescape(path) == path == " ".join(path.split())))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_path_is_the_same_for_both(task: Mapping[str, Any], name: str) -> None:
     role, xml = unraid(relay_directory=f"/mnt/user/{name}")
     assert of_template(role, xml) == of_module(role, task)

@@ -129,7 +129,7 @@ def test_its_user_can_write_its_data_and_nothing_else(engine: DockerClient, imag
 
 
 class TestStops:
-    def test_sigterm_ends_it_well_and_at_once(self, start: Callable[..., Relay]) -> None:
+    def test_sigterm_ends_it_well(self, start: Callable[..., Relay]) -> None:
         relay = start()
         relay.container.wait_for_log("event=started")
         assert relay.container.stop() == 0
