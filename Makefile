@@ -1,6 +1,6 @@
 # make demo   the relay's main job, against the sandbox (ONCE=1: play it once and exit; PORT=n: the relay's port)
-# make test   lint, types, import rules, all tests: a part that fails is told at once, and all of them at the end
-# make bench  measurements against peers
+# make test   lint, types, import rules, all tests; then how each part went, and how long it took
+# make bench  measurements against peers; make screenshots: what the console looks like, in build/screens
 # make up     deploys it all on this machine's Docker engine, against the sandbox; make down removes it
 # make setup  .venv with everything
 .DEFAULT_GOAL := help

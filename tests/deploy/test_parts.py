@@ -1,14 +1,16 @@
-"""tests/parts.sh: what `make test` runs, one part after the other, and its summary."""
+"""How `make test` tells what became of it: tests/parts.sh of each part, tests/conftest.py of each test."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from harness.programs import as_in_a_terminal
+from harness.programs import SECONDS_TO_RUN, as_in_a_terminal
 
 PARTS = Path(__file__).resolve().parents[1] / "parts.sh"
 INTERRUPTED = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
@@ -20,7 +22,7 @@ def run(*parts: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=SECONDS_TO_RUN,
         check=False,
         preexec_fn=as_in_a_terminal,
     )
@@ -53,3 +55,20 @@ def test_one_that_is_interrupted(number: signal.Signals) -> None:
     assert done.returncode == INTERRUPTED[number], done.stdout
     assert outcomes(done.stdout) == [("one", "passed"), ("two", "INTERRUPTED")]
     assert "this is three" not in done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--numprocesses=2", "--dist=loadgroup"]], ids=["alone", "in two"])
+def test_a_test_that_fails_is_told_at_once(tmp_path: Path, options: list[str]) -> None:
+    shutil.copy(PARTS.with_name("conftest.py"), tmp_path)
+    (tmp_path / "test_it.py").write_text("def test_one(): assert 1 == 2\n\ndef test_two(): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", tmp_path, *options, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS_TO_RUN,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "test_it.py::test_one has failed in its call\n" in done.stdout.partition("= FAILURES =")[0]
+    assert done.stdout.count("has failed") == 1
+    assert "1 failed, 1 passed in" in done.stdout

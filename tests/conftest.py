@@ -1,0 +1,21 @@
+"""A test that fails is told when it fails, and not only at the end of the run."""
+
+import pytest
+
+
+class Teller:
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"{report.nodeid} has failed in its {report.when}", red=True)
+
+
+@pytest.hookimpl(trylast=True)  # after the terminal is there
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None:  # the processes of xdist have none: the one that started them tells
+        config.pluginmanager.register(Teller(terminal))
