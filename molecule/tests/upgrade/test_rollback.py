@@ -34,7 +34,7 @@ def test_the_run_fails_and_says_why(rolled_back) -> None:
     played = rolled_back["played"]
     assert played.code == 2, played.tail
     assert f"The relay does not run with {rolled_back['new']}." in played.text
-    assert f"The image before, {rolled_back['image']}, is running again" in played.text
+    assert f"What ran before, {rolled_back['image']}, is running again, with its settings" in played.text
     assert rolled_back["said"] in played.text
 
 

@@ -16,6 +16,6 @@ def test_a_tag_that_has_moved_to_a_broken_image_is_taken_back_by_the_images_id(
     publish("edge", DIES)
     played = play("playbooks/relay.yml", image_build=False, image_tag="edge")
     assert played.code == 2, played.tail
-    assert f"The image before, {good}, is running again, with all data." in played.text
+    assert f"What ran before, {relay.image}, is running again, with its settings" in played.text
     assert relay.inspect(relay.name)["Image"] == good
     goes_out()

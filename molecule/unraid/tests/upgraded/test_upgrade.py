@@ -55,9 +55,8 @@ def test_one_that_does_not_work_is_taken_back(relay, rolled_back, unraid_knows, 
     played, image = rolled_back["played"], rolled_back["image"]
     assert played.code == 2, played.tail
     assert f"The relay does not run with {rolled_back['new']}." in played.text
-    assert (
-        f"The image before, {image}, is running again, with the database of before the upgrade" in played.text
-    )
+    back = f"What ran before, {image}, is running again, with its settings and the database of before"
+    assert back in played.text
     assert "the new schema is broken" in played.text
     assert relay.image == image
     assert unraid_knows(image)
