@@ -1,9 +1,16 @@
-"""A test that fails is told when it fails, and not only at the end of the run."""
+"""What holds for all tests: a failure is told when it happens, and no example has a deadline."""
 
 import pytest
+from hypothesis import settings
+
+# How busy the machine is, is no property of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 class Teller:
+    """Tells of a failure at once, and not only at the end of the run."""
+
     def __init__(self, terminal: pytest.TerminalReporter) -> None:
         self._terminal = terminal
 

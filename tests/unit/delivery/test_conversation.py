@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay_app.delivery.conversation import (
@@ -566,7 +566,6 @@ def talk(cuts: list[int]) -> list[object]:
     return said
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, max(map(len, TALK))), max_size=10))
 def test_any_chunking_gives_the_same_events(cuts):
     events = talk(cuts)
@@ -582,7 +581,6 @@ REPLIES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(REPLIES | st.binary(max_size=20), max_size=12), st.sampled_from(["new", "mail", "content"]))
 def test_no_garbage_raises_and_none_is_taken_for_acceptance(wire, state):
     if state == "new":

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay_app.delivery.reply_parser import MAX_LINE, MAX_LINES, ProtocolError, ReplyParser
@@ -89,7 +89,6 @@ def test_the_longest_reply_and_one_too_long():
         parse(b"250-x\r\n" * MAX_LINES + b"250 x\r\n")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=8))
 def test_any_chunking_of_any_bytes_gives_the_same(wire, cuts):
     edges = [0, *sorted(cuts), len(wire)]
