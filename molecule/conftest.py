@@ -47,7 +47,7 @@ PLACES: dict[str, Any] = {
 }
 WORK = "office@example.org"
 RECIPIENT = "somebody@example.net"
-SECONDS_TO_PLAY = 300.0
+SECONDS_TO_PLAY = 600.0
 SECONDS_TO_STOP = 8.0  # then one more press
 
 Inspect = Callable[[str], dict[str, Any]]

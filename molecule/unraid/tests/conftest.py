@@ -157,18 +157,20 @@ def trouble(at_tower: Callable[..., str]) -> Callable[[str], AbstractContextMana
 
 
 @pytest.fixture(scope="session")
-def contents(places: dict[str, Any], engine: DockerClient, at_tower: Callable[..., str]) -> Callable[[], str]:
+def contents(
+    places: dict[str, Any], engine: DockerClient, at_tower: Callable[..., str]
+) -> Callable[[], set[str]]:
     """All that a run could change: its files without the relay's data, and what of ours Docker has."""
     relay, network = places["relay_name"], places["relay_network"]
     find = ["find", "/boot", "/mnt", "/etc", "/root", "/tmp", "/var", "/usr/local", "/opt"]
     find += ["-path", f"/mnt/user/appdata/{relay}/data", "-prune"]
     find += ["-o", "-printf", r"%p %M %U:%G %s %T@ %l\n"]
 
-    def list_() -> str:
+    def list_() -> set[str]:
         containers = engine.api.containers(all=True, filters={"name": f"^/{relay}$"})
         ours = [f"{container['Id']} {container['Image']}" for container in containers]
         networks = [found["Name"] for found in engine.api.networks()]
-        return "\n".join([*sorted(at_tower(*find).splitlines()), *ours, f"network: {network in networks}"])
+        return {*at_tower(*find).splitlines(), *ours, f"network: {network in networks}"}
 
     return list_
 
