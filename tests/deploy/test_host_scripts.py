@@ -66,6 +66,7 @@ case "$*" in
     inspect*StartedAt*) cat "$ENGINE/started" 2>/dev/null ;;
     inspect*'{{.Id}} {{'*) there && paste -d " " "$last/id" "$last/labels" ;;
     inspect*'{{.Id}}'*) there && cat "$last/id" ;;
+    inspect*State.ExitCode*) there && { [ ! -e "$last/running" ] || echo true 0; } | grep . || echo "false $(cat "$last/exit")" ;;
     inspect*RestartCount*) there && echo 0 ;;
     inspect*State.Status*) there && if answers "$last"; then echo running; else echo exited; fi ;;
     inspect*) there ;;
@@ -145,6 +146,7 @@ class Host:
                 (place / kind / file).write_text(content)
         identifier = f"{name}-{time.monotonic_ns()}"
         (place / "id").write_text(f"{identifier}\n")
+        (place / "exit").write_text("0" if answers else "3")
         (place / "labels").write_text(f"{labels}\n")
         (place / "says").write_text(says and f"{says}\n")
         for fact, holds in (("answers", answers), ("refused", refused), ("running", running)):
@@ -442,6 +444,32 @@ class TestSwap:
         else:
             raise AssertionError("it never came to its end")
         assert call > 8
+
+
+class TestCheck:
+    """The relay looks at its settings, in a container of its own."""
+
+    @pytest.mark.parametrize(
+        ("nature", "status", "said"),
+        [
+            ({}, 0, ""),
+            ({"answers": False, "says": "no such mailbox"}, 1, "no such mailbox\n"),
+            (
+                {"running": True, "says": "let me see"},
+                1,
+                "let me see\nIt has not said within 3 s whether it accepts its settings.\n",
+            ),
+        ],
+        ids=["accepted", "refused", "no answer"],
+    )
+    def test_what_it_says_counts(self, host: Host, nature: dict[str, Any], status: int, said: str) -> None:
+        host.container("relay-check", **nature)
+        done = host.run("common.sh", "check.sh")
+        assert (done.returncode, done.stdout) == (status, said)
+        assert host.containers == {}
+
+    def test_one_that_is_not_there_has_accepted_nothing(self, host: Host) -> None:
+        assert host.run("common.sh", "check.sh").returncode == 1
 
 
 class TestFiles:

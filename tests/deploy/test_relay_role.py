@@ -213,7 +213,10 @@ def test_a_swap_says_what_became_of_it(outcome: str, sentences: list[str], upgra
     ("undone", "sentence"),
     [
         ({"skipped": True}, "The relay was not deployed:"),
-        ({"rc": 0, "stdout": ""}, "The relay runs as before, and its settings are those of before:"),
+        (
+            {"rc": 0, "stdout": ""},
+            "The relay cannot run as it is set up now. It runs as before, and its settings are those of",
+        ),
         ({"rc": 1, "stdout": "I am dead"}, "does not answer: I am dead"),
         ({"rc": 2, "stdout": "no such place"}, "could not be brought back (no such place)."),
     ],

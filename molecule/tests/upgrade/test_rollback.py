@@ -9,23 +9,25 @@ from typing import Any
 
 import pytest
 
-DIES = ["sh", "-c", "echo this image is broken >&2; exit 3"]
+DIES = "echo this image is broken >&2; exit 3"
 # It stays up and never answers. Docker's stop ends it at once.
-IS_DEAF = ["sh", "-c", "trap exit TERM; echo this image is deaf >&2; while :; do sleep 0.2; done"]
+IS_DEAF = "trap exit TERM; echo this image is deaf >&2; while :; do sleep 0.2; done"
+# It likes its settings; when it shall serve, it fails.
+AT_WORK = '[ "$1" != check ] || exit 0; '
 SECONDS = 20  # for an image to answer: all that the deaf one gets, and enough for the one before it
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(("9.0.0", DIES, "this image is broken"), id="dies"),
-        pytest.param(("9.0.1", IS_DEAF, "this image is deaf"), id="is deaf"),
+        pytest.param(("9.0.0", AT_WORK + DIES, "this image is broken"), id="dies"),
+        pytest.param(("9.0.1", AT_WORK + IS_DEAF, "this image is deaf"), id="is deaf"),
     ],
 )
 def rolled_back(request: pytest.FixtureRequest, relay, play, publish) -> dict[str, Any]:
-    tag, entrypoint, said = request.param
+    tag, script, said = request.param
     before = {"image": relay.image, "journal": sorted(relay.journal())[-10:]}
-    image = publish(tag, entrypoint)
+    image = publish(tag, ["sh", "-c", script, "smtp-relay"])
     played = play("playbooks/relay.yml", image_build=False, image_tag=tag, relay_start_timeout=SECONDS)
     return before | {"new": image, "said": said, "played": played}
 
@@ -51,3 +53,23 @@ def test_its_data_is_there(relay, rolled_back) -> None:
 def test_its_database_was_left_as_it_was(relay, rolled_back) -> None:
     assert "with the database of before the upgrade" not in rolled_back["played"].text
     assert relay.files("-path", "*/.failed-upgrade/relay.db") == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "script", "said"),
+    [
+        ("9.0.2", DIES, "this image is broken"),
+        ("9.0.3", IS_DEAF, f"It has not said within {SECONDS} s whether it accepts its settings."),
+    ],
+    ids=["dies", "is deaf"],
+)
+def test_one_that_fails_when_it_looks_at_its_settings_stops_nobody(
+    relay, play, publish, tag: str, script: str, said: str
+) -> None:
+    before = relay.started
+    image = publish(tag, ["sh", "-c", script])
+    played = play("playbooks/relay.yml", image_build=False, image_tag=tag, relay_start_timeout=SECONDS)
+    assert played.code == 2, played.tail
+    assert f"The relay cannot run with {image}. It runs as before" in played.text
+    assert said in played.text
+    assert relay.started == before

@@ -163,7 +163,8 @@ def contents(
     """All that a run could change: its files without the relay's data, and what of ours Docker has."""
     relay, network = places["relay_name"], places["relay_network"]
     find = ["find", "/boot", "/mnt", "/etc", "/root", "/tmp", "/var", "/usr/local", "/opt"]
-    find += ["-path", f"/mnt/user/appdata/{relay}/data", "-prune"]
+    # Who has logged in is in /var/log.
+    find += ["(", "-path", f"/mnt/user/appdata/{relay}/data", "-o", "-path", "/var/log", ")", "-prune"]
     find += ["-o", "-printf", r"%p %M %U:%G %s %T@ %l\n"]
 
     def list_() -> set[str]:

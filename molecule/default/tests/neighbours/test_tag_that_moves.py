@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DIES = ["sh", "-c", "echo this image is broken >&2; exit 3"]
+DIES = ["sh", "-c", '[ "$1" = check ] || { echo this image is broken >&2; exit 3; }', "smtp-relay"]
 
 
 def test_a_tag_that_has_moved_to_a_broken_image_is_taken_back_by_the_images_id(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 ELSEWHERE = "198.51.100.1"  # documentation's: no host has it
+
+
+@pytest.fixture
+def files(relay, at_tower) -> Callable[[], set[str]]:
+    """What the relay reads: each file with its size and the time when it was written."""
+    places = [f"{relay.directory}/{name}" for name in ("config", "secrets", "certs")]
+    return lambda: {*at_tower("find", *places, "-type", "f", "-printf", r"%p %M %U:%G %s %T@\n").splitlines()}
 
 
 @pytest.mark.parametrize(
@@ -17,21 +26,21 @@ ELSEWHERE = "198.51.100.1"  # documentation's: no host has it
     ids=["a port", "an address of the console"],
 )
 def test_a_typo_is_refused_and_the_relay_never_stops_answering(
-    relay, deploy, contents, submitter, typo: dict[str, object], sentence: str
+    relay, deploy, files, submitter, typo: dict[str, object], sentence: str
 ) -> None:
-    before, files, moments = relay.started, contents(), len(submitter.moments)
+    before, read, moments = relay.started, files(), len(submitter.moments)
     refusal = deploy(**typo).refusal()
     assert sentence in refusal
     assert relay.started == before
-    assert contents() == files
+    assert files() == read
     assert submitter.turned_away == []
     assert len(submitter.moments) > moments
 
 
 def test_what_nobody_can_know_before_is_taken_back_with_its_settings(
-    relay, world, deploy, contents, submitter, goes_out
+    relay, world, deploy, files, submitter, goes_out
 ) -> None:
-    container, files = relay.inspect(relay.name), contents()
+    container, read = relay.inspect(relay.name), files()
     (mailbox,) = world["relay_mailboxes"]
     devices = [*mailbox["devices"], {"name": "camera"}]
     done = deploy(relay_port=f"{ELSEWHERE}:22587", relay_mailboxes=[mailbox | {"devices": devices}])
@@ -44,7 +53,7 @@ def test_what_nobody_can_know_before_is_taken_back_with_its_settings(
     again = relay.inspect(relay.name)
     assert again["Id"] == container["Id"]
     assert again["HostConfig"] == container["HostConfig"]
-    assert contents() == files
+    assert files() == read
     goes_out()
     assert submitter.moments[-1] > submitter.turned_away[-1]
 
