@@ -66,7 +66,10 @@ case "$*" in
     inspect*StartedAt*) cat "$ENGINE/started" 2>/dev/null ;;
     inspect*'{{.Id}} {{'*) there && paste -d " " "$last/id" "$last/labels" ;;
     inspect*'{{.Id}}'*) there && cat "$last/id" ;;
-    inspect*State.ExitCode*) there && { [ ! -e "$last/running" ] || echo true 0; } | grep . || echo "false $(cat "$last/exit")" ;;
+    inspect*State.ExitCode*)
+        there
+        if [ -e "$last/running" ]; then echo true 0; else echo "false $(cat "$last/exit")"; fi
+        ;;
     inspect*RestartCount*) there && echo 0 ;;
     inspect*State.Status*) there && if answers "$last"; then echo running; else echo exited; fi ;;
     inspect*) there ;;
