@@ -15,23 +15,24 @@ SECRETS = {
 }
 
 
-MODES = {
-    "": "755",
+READ = {
     "/config": "755",
     "/config/.image": "444",
     "/config/relay.toml": "444",
-    "/data": "700",
     "/secrets": "700",
     **{f"/secrets/{name}": "400" for name in SECRETS},
     "/certs": "700",
     "/certs/upstream-ca.pem": "444",
 }
+# Besides, what a run that fails brings back.
+MODES = {"": "755", "/data": "700", **READ, **{f"/.good{path}": mode for path, mode in READ.items()}}
+ROOTS = {"/.good 700 0:0", "/.swap.lock 644 0:0"}
 
 
 def test_all_is_nobodys_and_secrets_are_for_the_relay_alone(at_tower, relay) -> None:
     find = ["find", str(relay.directory), "-path", "*/data/*", "-prune", "-o", "-printf", "%p %m %U:%G\n"]
     found = {line.removeprefix(str(relay.directory)) for line in at_tower(*find).splitlines()}
-    assert found == {f"{path} {mode} 99:100" for path, mode in MODES.items()}
+    assert found == {f"{path} {mode} 99:100" for path, mode in MODES.items()} | ROOTS
 
 
 def test_the_settings_name_files_instead_of_secrets(tower, relay) -> None:

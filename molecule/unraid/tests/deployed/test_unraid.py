@@ -20,7 +20,7 @@ def test_the_template_is_what_the_web_interface_makes_the_container_from(templat
     assert root.findtext("Repository") == relay.inspect(relay.name)["Config"]["Image"]
     assert root.findtext("WebUI") == "http://[IP]:[PORT:8025]/"
     values = {config.get("Target"): config.text for config in root.findall("Config")}
-    assert values["587"] == f"127.0.0.1:{relay.port}"
+    assert values["587"] == f"0.0.0.0:{relay.port}"
     assert values["/data"] == f"{relay.directory}/data"
     assert values["RELAY_HOSTNAME"] == "smtprelay.example.org"
 
