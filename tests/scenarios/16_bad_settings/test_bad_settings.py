@@ -54,7 +54,11 @@ def test_all_problems_at_once(settings: dict[str, str], planted: Planted) -> Non
         ({"TENANT_ID": "12345678-1234"}, ["TENANT_ID"]),
         ({"RELAY_LISTN": "0.0.0.0:587"}, ["RELAY_LISTN"]),
         ({"RELAY_PASSWORD": ""}, ["RELAY_PASSWORD"]),
-        ({"RELAY_PASSWORD_FILE": "/nonexistent/password"}, ["RELAY_PASSWORD_FILE", "/nonexistent/password"]),
+        ({"RELAY_PASSWORD_FILE": "/nonexistent/password"}, ["RELAY_PASSWORD", "RELAY_PASSWORD_FILE", "both"]),
+        (
+            {"RELAY_PASSWORD": "", "RELAY_PASSWORD_FILE": "/nonexistent/password"},
+            ["RELAY_PASSWORD_FILE", "/nonexistent/password"],
+        ),
         ({"CLIENT_SECRET": ""}, ["CLIENT_SECRET"]),
         ({"RELAY_FLOW": "password"}, ["RELAY_FLOW", "client_credentials"]),
         ({"RELAY_AUTHORITY": "http://login.example.org"}, ["RELAY_AUTHORITY", "https"]),
