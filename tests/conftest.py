@@ -17,7 +17,7 @@ class Teller:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._terminal.ensure_newline()
+            self._terminal.write_line("")  # ends the line of dots
             self._terminal.write_line(f"{report.nodeid} has failed in its {report.when}", red=True)
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,16 +39,24 @@ def _run(command: list[str], **environment: str) -> programs.Done:
 
 class TestEngine:
     @pytest.fixture
-    def second(self, base: str, tmp_path: Path) -> Iterator[Callable[[str], programs.Done]]:
+    def place(self) -> Iterator[Path]:
+        """Where an engine keeps what it has: with a short path, for its sockets' may have 107 characters."""
+        place = Path(tempfile.mkdtemp(prefix="engine-"))
+        yield place
+        subprocess.run([*_AS_ROOT, "rm", "-rf", place], check=True)
+
+    @pytest.fixture
+    def second(self, base: str, place: Path) -> Iterator[Callable[[str], programs.Done]]:
         """engine.sh for an engine of its own, beside the one that everything else here uses.
 
-        It is in a network namespace of its own: without a bridge, an engine removes the one that is there.
+        It is in namespaces of its own: without a bridge, an engine removes the one that is there; and one
+        that does not start leaves what it has mounted.
         """
         name = f"smtp-relay-test-{os.getpid()}"
         options = {
-            "data-root": f"{tmp_path}/data",
-            "exec-root": f"{tmp_path}/exec",
-            "pidfile": f"{tmp_path}/pid",
+            "data-root": f"{place}/data",
+            "exec-root": f"{place}/exec",
+            "pidfile": f"{place}/pid",
             "containerd-namespace": name,
             "containerd-plugins-namespace": f"{name}-plugins",
             "bridge": "none",
@@ -59,12 +68,12 @@ class TestEngine:
         }
 
         def engine(action: str) -> programs.Done:
-            return _run([*_AS_ROOT, "unshare", "--net", "tests/engine.sh", action], **environment)
+            return _run([*_AS_ROOT, "unshare", "--net", "--mount", "tests/engine.sh", action], **environment)
 
         yield engine
         engine("stop")
         leavings = [f"/var/run/smtp-relay-engine-{name}.lock", f"/var/log/smtp-relay-engine-{name}.log"]
-        subprocess.run([*_AS_ROOT, "rm", "-rf", *leavings, tmp_path / "data", tmp_path / "exec"], check=True)
+        subprocess.run([*_AS_ROOT, "rm", "-f", *leavings], check=True)
 
     def test_is_started_restarted_and_stopped(self, second: Callable[[str], programs.Done]) -> None:
         started = second("ensure")
@@ -79,9 +88,9 @@ class TestEngine:
         assert "started neither by systemd nor by this script" in second("restart").output
 
     def test_one_that_cannot_start_says_why(
-        self, second: Callable[[str], programs.Done], tmp_path: Path
+        self, second: Callable[[str], programs.Done], place: Path
     ) -> None:
-        (tmp_path / "data").write_text("not a folder")
+        (place / "data").write_text("not a folder")
         done = second("ensure")
         assert done.status == 1
         assert "dockerd did not start." in done.output
