@@ -28,7 +28,7 @@ def br0(engine: DockerClient, places) -> Iterator[str]:
             NETWORK, driver="macvlan", options={"parent": CABLE}, ipam={"Config": pool}
         )
         try:
-            network.connect(f"{places['sandbox_name']}-microsoft")
+            network.connect(f"{places['sandbox_name']}-microsoft", aliases=["sandbox"])
             yield NETWORK
         finally:
             network.reload()
