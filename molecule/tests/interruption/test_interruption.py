@@ -17,10 +17,10 @@ MOMENTS = [
 
 @pytest.fixture(scope="module")
 def wanted(world) -> dict[str, Any]:
-    """A change of all that there is to change: a device more, another port, another way to start."""
+    """A change of all that there is to change: a device more, a port more, another way to start."""
     mailbox = dict(world["relay_mailboxes"][0])
     mailbox["devices"] = [*mailbox["devices"], {"name": "camera"}]
-    return {"relay_mailboxes": [mailbox], "relay_console_port": "127.0.0.1:28125", "relay_pids_limit": 200}
+    return {"relay_mailboxes": [mailbox], "relay_tls_port": "127.0.0.1:28465", "relay_pids_limit": 200}
 
 
 def test_a_second_run_is_refused_while_one_goes_on(play, wanted) -> None:
