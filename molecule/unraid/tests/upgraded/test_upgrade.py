@@ -12,7 +12,7 @@ MIGRATES_AND_DIES = [
     "python",
     "-c",
     "import sqlite3, sys\n"
-    "if sys.argv[1] == 'check':\n"
+    "if sys.argv[1:] == ['check']:\n"
     "    sys.exit()\n"
     "database = sqlite3.connect('/data/relay.db')\n"
     "database.execute(\"UPDATE alembic_version SET version_num = '9999'\")\n"
