@@ -514,6 +514,28 @@ class TestFiles:
         assert not (host.directory / "config/.more").exists()
         assert ("restart relay" in host.calls()) != answers
 
+    def test_a_copy_that_was_cut_off_costs_nothing(self, host: Host) -> None:
+        """The moment between two renames is the only one in which none has its name."""
+        host.write("config/relay.toml", "old settings")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        (host.directory / ".good").rename(host.directory / ".good.old")
+        host.write("config/relay.toml", "new settings")
+        assert TestSurvey.said(host.run("survey.sh"))["kept"] == "yes"
+        host.container("relay", running=True)
+        assert host.run("common.sh", "undo.sh").returncode == 0
+        assert host.read("config/relay.toml") == "old settings"
+
+    def test_what_cannot_be_copied_is_told_and_what_was_kept_stays(self, host: Host) -> None:
+        host.write("config/relay.toml", "old settings")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        host.write("config/relay.toml", "new settings")
+        full = "cp() { echo 'No space left on device' >&2; return 1; }"  # a busybox has its own before PATH
+        done = host.run("common.sh", full, "keep.sh")
+        assert done.returncode == 1
+        assert "No space left on device" in done.stdout
+        assert "settings, secrets and certificates could not be copied to" in done.stdout
+        assert host.read(".good/config/relay.toml") == "old settings"
+
     def test_it_is_told_if_even_that_does_not_help(self, host: Host) -> None:
         host.container("relay", answers=False, says="nothing helps")
         done = host.run("common.sh", "undo.sh")

@@ -111,7 +111,7 @@ def test_a_port_that_is_none_names_its_variable() -> None:
 
 def test_an_unraid_that_is_too_old_is_refused() -> None:
     assert "tower has Unraid 6.11.5, and 6.12 or newer is needed." in relay({"unraid": "6.11.5"}).refusal(
-        "ready"
+        "validate"
     )
 
 
@@ -131,7 +131,7 @@ def test_an_unraid_that_is_too_old_is_refused() -> None:
 )
 def test_one_with_a_known_hole_is_warned_of(version: str, warned: bool) -> None:
     role = relay({"unraid": version})
-    [task] = [task for task in role.tasks("ready") if "CVE-2026-3838" in str(task)]
+    [task] = [task for task in role.tasks("validate") if "CVE-2026-3838" in str(task)]
     assert role.holds(task["when"]) is warned
     assert f"Unraid {version} on tower has a known hole" in role.evaluated(
         task["ansible.builtin.debug"]["msg"]
@@ -207,6 +207,13 @@ def test_a_swap_says_what_became_of_it(outcome: str, sentences: list[str], upgra
     for sentence in sentences:
         assert sentence in text + "\n"
     assert ("-e image_tag=TAG" in text) == (upgrade and outcome != "alone")
+
+
+def test_what_fails_after_the_new_one_has_answered_takes_nothing_back() -> None:
+    text = said("taken", __relay_swap={"stdout": "outcome=taken\r\n"})
+    assert "The relay runs as it is set up now, but this failed after it had answered:" in text
+    assert "\n\none of the tasks failed\n\n" in text
+    assert "docker logs smtp-relay\n" in text + "\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # What the scripts that follow share. Before it: name, directory and seconds.
 LC_ALL=C
 export LC_ALL
+exec 2>&1
 cd "$directory" || exit 2
 
 id_of() { docker inspect --type container --format '{{.Id}}' "$1" 2>/dev/null; }
@@ -28,12 +29,14 @@ keep_files() {
     done
     rm -rf .good.new
     mkdir -m 700 .good.new && cp -Rp config secrets certs .good.new/ || return 1
-    rm -rf .good
-    mv .good.new .good
+    rm -rf .good.old
+    [ ! -d .good ] || mv .good .good.old
+    mv .good.new .good && rm -rf .good.old
 }
 
 # Bring back those that it last worked with. The directories stay: a running container has them mounted.
 restore_files() {
+    [ -d .good ] || [ ! -d .good.old ] || mv .good.old .good
     [ -d .good ] || return 0
     for each in config secrets certs; do
         find "$each" -mindepth 1 -maxdepth 1 -exec rm -rf {} + && cp -Rp ".good/$each/." "$each/" || return 1

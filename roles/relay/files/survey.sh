@@ -41,7 +41,7 @@ say free_mb "$(free_mb "$there")"
 say listening "$(listening)"
 # None where it is not known.
 say addresses "$(ip -o addr show 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }' | tr '\n' ' ')"
-say kept "$([ -d "$directory/.good" ] && echo yes)"
+say kept "$([ -d "$directory/.good" ] || [ -d "$directory/.good.old" ] && echo yes)"
 
 if [ "$kind" = unraid ]; then
     say unraid "$(of version /etc/unraid-version)"
