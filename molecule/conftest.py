@@ -178,6 +178,13 @@ class Play:
         with self.begun(playbook, *arguments, **variables) as playing:
             return playing.end(timeout)
 
+    def interrupted(self, moment: str, playbook: str, *arguments: str, **variables: object) -> None:
+        """Begin it, and press Ctrl-C when this is printed. It must not have come to its end."""
+        with self.begun(playbook, *arguments, **variables) as playing:
+            playing.wait_for(moment)
+            ended = playing.interrupt()
+        assert ended.code != 0, f"it was too late at {moment}:\n{ended.tail}"
+
     @contextlib.contextmanager
     def begun(self, playbook: str, *arguments: str, **variables: object) -> Iterator[Playing]:
         """The same beside the test. When the block ends, it has ended."""

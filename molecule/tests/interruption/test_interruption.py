@@ -35,10 +35,7 @@ def test_a_second_run_is_refused_while_one_goes_on(play, wanted) -> None:
 
 def test_whatever_was_interrupted_the_next_run_finishes(play, relay, wanted, goes_out) -> None:
     for moment in MOMENTS:
-        with play.begun("playbooks/relay.yml", **wanted) as playing:
-            playing.wait_for(moment)
-            ended = playing.interrupt()
-        assert ended.code != 0, f"it was too late at {moment}:\n{ended.tail}"
+        play.interrupted(moment, "playbooks/relay.yml", **wanted)
 
     finished = play("playbooks/relay.yml", **wanted)
     assert finished.code == 0, finished.tail

@@ -50,9 +50,8 @@ def test_the_vaults_key_is_replaced_and_the_sign_in_stays(
 ) -> None:
     before = relay.kept()
     if interrupted:
-        with play.begun("playbooks/rotate.yml", rotate="vault_key", relay_mailboxes=mailboxes) as playing:
-            playing.wait_for("Ensure the vault is encrypted with the new key")
-            assert playing.interrupt().code != 0
+        change = {"rotate": "vault_key", "relay_mailboxes": mailboxes}
+        play.interrupted("Ensure the vault is encrypted with the new key", "playbooks/rotate.yml", **change)
         assert relay.kept()["vault_key"] == before["vault_key"], (
             "it was interrupted too late to show anything"
         )
