@@ -363,6 +363,15 @@ class TestSwap:
         assert self.swap(host)[0] == "taken"
         assert not (host.directory / "data/.before-upgrade").exists()
 
+    def test_without_room_for_a_copy_of_the_database_the_old_one_goes_on(self, host: Host, old: str) -> None:
+        new = host.container("relay-next", writes=TWO)
+        full = "cp() { echo 'No space left on device' >&2; return 1; }"
+        done = host.run("common.sh", full, "swap.sh", upgrade="yes")
+        assert (done.returncode, done.stdout) == (1, "No space left on device\n")
+        assert host.containers == {"relay": (old, True), "relay-next": (new, False)}
+        assert host.read("data/relay.db") == "one"
+        assert not (host.directory / ".swap").exists()
+
     def test_it_says_so_if_the_old_one_does_not_come_back(self, host: Host) -> None:
         host.container("relay", answers=False, says="nor do I")
         host.container("relay-next", answers=False, says="I do not work")
