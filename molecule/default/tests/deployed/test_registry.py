@@ -21,9 +21,9 @@ def manifest(image: str, tag: str, password: str) -> requests.Response:
         )
 
 
-@pytest.mark.parametrize("latest", [False, True])
-def test_it_is_an_index(relay, latest: bool) -> None:
-    tag = "latest" if latest else relay.image.rpartition(":")[2]
+@pytest.mark.parametrize("extra", [False, True])
+def test_it_is_an_index(relay, places, extra: bool) -> None:
+    tag = places["image_extra_tags"][0] if extra else relay.image.rpartition(":")[2]
     found = manifest(relay.image, tag, relay.kept("sandbox")["registry_password"])
     assert found.status_code == 200
     assert found.headers["Content-Type"] in (INDEX, LIST)
@@ -33,4 +33,8 @@ def test_it_is_an_index(relay, latest: bool) -> None:
 
 
 def test_it_is_for_those_with_the_password(relay) -> None:
-    assert manifest(relay.image, "latest", "wrong").status_code == 401
+    assert manifest(relay.image, relay.image.rpartition(":")[2], "wrong").status_code == 401
+
+
+def test_latest_is_left_to_releases(relay) -> None:
+    assert manifest(relay.image, "latest", relay.kept("sandbox")["registry_password"]).status_code == 404
