@@ -86,6 +86,7 @@ done
 set +m
 
 outcomes=()
+failures=
 failed=0
 while [[ ${#running[@]} -gt 0 ]]; do
     outcome=passed
@@ -95,8 +96,11 @@ while [[ ${#running[@]} -gt 0 ]]; do
     cat "$scratch/$name.log"
     outcomes+=("$name $outcome after $((SECONDS / 60)) min $((SECONDS % 60)) s")
     say "${outcomes[-1]}"
-    # Again in short, as pytest and molecule begin such lines.
-    if [[ $outcome == FAILED ]]; then grep -E '^(FAILED|ERROR) +[^ -]' "$scratch/$name.log" || true; fi
+    # Again in short, as pytest and molecule begin such lines: now, and at the end, below what others have printed.
+    if [[ $outcome == FAILED ]]; then
+        failures+=$(grep -E '^(FAILED|ERROR) +[^ -]' "$scratch/$name.log" || true)$'\n'
+        printf %s "$failures"
+    fi
 done
-if [[ ${#outcomes[@]} -gt 1 ]]; then printf 'Molecule: %s\n' "${outcomes[@]}"; fi
+if [[ ${#outcomes[@]} -gt 1 ]]; then printf 'Molecule: %s\n' "${outcomes[@]}" && printf %s "$failures"; fi
 exit "$failed"

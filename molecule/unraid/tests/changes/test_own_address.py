@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 
-import pytest
 from docker import DockerClient
 
 from tests.deploy.dockerman import command, differences, read_template, server_of
@@ -15,9 +15,12 @@ OURS, RELAYS = "198.18.50.1", "198.18.50.5"
 CABLE, OTHER_END = "tower-br0", "tower-lan"
 
 
-@pytest.fixture(scope="module")
-def br0(engine: DockerClient, places) -> Iterator[str]:
-    """A network on a cable of its own, with this machine and the stand-in for Microsoft at its other end."""
+@contextlib.contextmanager
+def br0(engine: DockerClient, microsoft: str) -> Iterator[str]:
+    """A network on a cable of its own, with this machine and the stand-in for Microsoft at its other end.
+
+    As long as it is there, the stand-in may not be reached at its published port.
+    """
     subprocess.run(["ip", "link", "add", CABLE, "type", "veth", "peer", "name", OTHER_END], check=True)
     try:
         subprocess.run(["ip", "address", "add", f"{OURS}/24", "dev", OTHER_END], check=True)
@@ -28,7 +31,7 @@ def br0(engine: DockerClient, places) -> Iterator[str]:
             NETWORK, driver="macvlan", options={"parent": CABLE}, ipam={"Config": pool}
         )
         try:
-            network.connect(f"{places['sandbox_name']}-microsoft", aliases=["sandbox"])
+            network.connect(microsoft, aliases=["sandbox"])
             yield NETWORK
         finally:
             network.reload()
@@ -40,26 +43,29 @@ def br0(engine: DockerClient, places) -> Iterator[str]:
 
 
 def test_it_has_that_address_and_the_web_interface_makes_it_just_so(
-    br0, relay, tower, at_tower, deploy, goes_out
+    engine, places, relay, tower, at_tower, deploy, goes_out
 ) -> None:
     before = relay.inspect(relay.name)
-    there = {"relay_network": br0, "relay_ip": RELAYS}
-    assert deploy("site.yml", "--limit=all", **there).refusal() == "", "a message was sent to that address"
-    ansibles = relay.inspect(relay.name)
-    assert ansibles["NetworkSettings"]["Networks"][br0]["IPAddress"] == RELAYS
-    assert not ansibles["HostConfig"]["PortBindings"]
+    with br0(engine, f"{places['sandbox_name']}-microsoft") as network:
+        there = {"relay_network": network, "relay_ip": RELAYS}
+        assert deploy("site.yml", "--limit=all", **there).refusal() == "", (
+            "a message was sent to that address"
+        )
+        ansibles = relay.inspect(relay.name)
+        assert ansibles["NetworkSettings"]["Networks"][network]["IPAddress"] == RELAYS
+        assert not ansibles["HostConfig"]["PortBindings"]
 
-    server = server_of(
-        at_tower("cat", "/var/local/emhttp/var.ini"),
-        at_tower("cat", "/boot/config/docker.cfg"),
-        at_tower("docker", "network", "ls", "--format", "{{.Name}}={{.Driver}}"),
-    )
-    xml = at_tower("cat", f"/boot/config/plugins/dockerMan/templates-user/my-{relay.name}.xml")
-    at_tower("docker", "rm", "--force", relay.name)
-    tower.check_output(command(read_template(xml, server), server, start=True))
-    assert differences(ansibles, relay.inspect(relay.name)) == {}
-    assert deploy(**there).changed == []
+        server = server_of(
+            at_tower("cat", "/var/local/emhttp/var.ini"),
+            at_tower("cat", "/boot/config/docker.cfg"),
+            at_tower("docker", "network", "ls", "--format", "{{.Name}}={{.Driver}}"),
+        )
+        xml = at_tower("cat", f"/boot/config/plugins/dockerMan/templates-user/my-{relay.name}.xml")
+        at_tower("docker", "rm", "--force", relay.name)
+        tower.check_output(command(read_template(xml, server), server, start=True))
+        assert differences(ansibles, relay.inspect(relay.name)) == {}
+        assert deploy(**there).changed == []
 
-    assert deploy().refusal() == ""
-    assert differences(before, relay.inspect(relay.name)) == {}
+        assert deploy().refusal() == ""
+        assert differences(before, relay.inspect(relay.name)) == {}
     goes_out()
