@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -72,3 +73,21 @@ def test_a_test_that_fails_is_told_at_once(tmp_path: Path, options: list[str]) -
     assert "test_it.py::test_one has failed in its call\n" in done.stdout.partition("= FAILURES =")[0]
     assert done.stdout.count("has failed") == 1
     assert "1 failed, 1 passed in" in done.stdout
+
+
+def test_what_shares_the_engine_stays_in_one_process(tmp_path: Path) -> None:
+    """Pytest and xdist must be versions that know of each other, or a group is split without a word."""
+    (tmp_path / "test_it.py").write_text(
+        "import os, pytest\n\n"
+        "@pytest.mark.xdist_group('engine')\n@pytest.mark.parametrize('number', range(8))\n"
+        "def test_it(number, tmp_path_factory):\n"
+        "    open(os.environ['SEEN'], 'a').write(f'{os.getpid()}\\n')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", "/dev/null", "--numprocesses=2", "--dist=loadgroup", tmp_path],
+        env=os.environ | {"SEEN": str(tmp_path / "seen")},
+        check=True,
+        timeout=SECONDS_TO_RUN,
+    )
+    seen = (tmp_path / "seen").read_text().split()
+    assert (len(seen), len(set(seen))) == (8, 1)
