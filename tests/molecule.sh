@@ -86,8 +86,8 @@ done
 set +m
 
 outcomes=()
-failures=
 failed=0
+touch "$scratch/failures"
 while [[ ${#running[@]} -gt 0 ]]; do
     outcome=passed
     wait -n -p group "${!running[@]}" || { outcome=FAILED && failed=1; }
@@ -98,9 +98,11 @@ while [[ ${#running[@]} -gt 0 ]]; do
     say "${outcomes[-1]}"
     # Again in short, as pytest and molecule begin such lines: now, and at the end, below what others have printed.
     if [[ $outcome == FAILED ]]; then
-        failures+=$(grep -E '^(FAILED|ERROR) +[^ -]' "$scratch/$name.log" || true)$'\n'
-        printf %s "$failures"
+        sed --quiet --regexp-extended '/^(FAILED|ERROR) +[^ -]/p' "$scratch/$name.log" | tee --append "$scratch/failures"
     fi
 done
-if [[ ${#outcomes[@]} -gt 1 ]]; then printf 'Molecule: %s\n' "${outcomes[@]}" && printf %s "$failures"; fi
+if [[ ${#outcomes[@]} -gt 1 ]]; then
+    printf 'Molecule: %s\n' "${outcomes[@]}"
+    cat "$scratch/failures"
+fi
 exit "$failed"

@@ -534,6 +534,17 @@ class TestFiles:
         assert host.run("common.sh", "undo.sh").returncode == 0
         assert host.read("config/relay.toml") == "old settings"
 
+    def test_a_copy_that_is_cut_off_twice_costs_nothing_either(self, host: Host) -> None:
+        host.write("config/relay.toml", "old settings")
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        (host.directory / ".good").rename(host.directory / ".good.old")
+        host.write("config/relay.toml", "new settings")
+        assert host.run("common.sh", "mv() { exit 9; }", "keep.sh").returncode == 9
+        assert host.read(".good.old/config/relay.toml") == "old settings"
+        assert host.run("common.sh", "keep.sh").returncode == 0
+        assert host.read(".good/config/relay.toml") == "new settings"
+        assert not (host.directory / ".good.old").exists()
+
     def test_what_cannot_be_copied_is_told_and_what_was_kept_stays(self, host: Host) -> None:
         host.write("config/relay.toml", "old settings")
         assert host.run("common.sh", "keep.sh").returncode == 0

@@ -33,7 +33,7 @@ if action == "test":
         sys.exit(1)
 """
 PASSES = "print('3 passed in 0.1s')"
-FAILS = "print('1 failed in 0.1s'); raise SystemExit(2)"
+FAILS = "print('FAILED tests/test_it.py\\n1 failed in 0.1s'); raise SystemExit(2)"
 WAITS = "import time\ntime.sleep(600)"
 SECONDS = 60
 
@@ -100,6 +100,17 @@ def test_one_that_fails_leaves_the_others_to_be_judged(tmp_path: Path) -> None:
     assert done.returncode == 1
     for words in ("1 failed in 0.1s", "3 passed in 0.1s", "Molecule: one FAILED", "Molecule: other passed"):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize(("other", "failing"), [(PASSES, 1), (FAILS, 2)], ids=["one", "both"])
+def test_what_failed_is_told_at_once_and_once_more_at_the_end(
+    tmp_path: Path, other: str, failing: int
+) -> None:
+    """Of a long output the end is what people see."""
+    lines = Project(tmp_path, one=FAILS, other=other).run().stdout.splitlines()
+    failure = "FAILED tests/test_it.py"
+    assert lines[-failing:] == [failure] * failing
+    assert lines.count(failure) == 3 * failing  # in its log, behind that, and at the end
 
 
 def test_one_alone(tmp_path: Path) -> None:

@@ -29,8 +29,7 @@ keep_files() {
     done
     rm -rf .good.new
     mkdir -m 700 .good.new && cp -Rp config secrets certs .good.new/ || return 1
-    rm -rf .good.old
-    [ ! -d .good ] || mv .good .good.old
+    [ ! -d .good ] || { rm -rf .good.old && mv .good .good.old; } || return 1
     mv .good.new .good && rm -rf .good.old
 }
 
